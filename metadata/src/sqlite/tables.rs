@@ -1,0 +1,174 @@
+//! The checkpoint's database: the state as ordinary tables, readable with the `sqlite3` shell.
+
+use lakefall_queue::ledger::{Checkpoint, Extent, Row, ShardRow, proto};
+use lakefall_queue::{Offset, PartitionIndex, ShardId, Timestamp, TopicId};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection, SqlitePool};
+
+use super::rows::{delete_row, load_rows, put_row};
+use super::store_error;
+use crate::store::{ExtentScan, StoreError};
+
+const SCHEMA: &str = include_str!("tables.sql");
+
+const EXTENT_COLUMNS: &str =
+    "base_offset, records, object, position, length, first_timestamp_ms, max_timestamp_ms, appended_ms, object_size";
+
+pub(super) struct Tables {
+    pool: SqlitePool,
+}
+
+impl Tables {
+    pub(super) async fn new(pool: SqlitePool, read_only: bool) -> Result<Self, StoreError> {
+        if !read_only {
+            sqlx::raw_sql(SCHEMA).execute(&pool).await.map_err(store_error)?;
+        }
+        Ok(Self { pool })
+    }
+
+    pub(super) async fn load(&self, shard: ShardId) -> Result<(Option<ShardRow>, Vec<Row>), StoreError> {
+        let mut tx = self.pool.begin().await.map_err(store_error)?;
+        let found = sqlx::query("SELECT version, seq, epoch, time_ms, next_topic FROM shards WHERE shard = ?1")
+            .bind(i64::from(shard.0))
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(store_error)?;
+        let row = found.map(|r| ShardRow {
+            version: r.get::<i64, _>(0) as u32,
+            seq: r.get::<i64, _>(1) as u64,
+            epoch: r.get::<i64, _>(2) as u64,
+            time_ms: r.get(3),
+            next_topic: r.get::<i64, _>(4) as u64,
+        });
+        let rows = load_rows(&mut tx, shard).await?;
+        Ok((row, rows))
+    }
+
+    pub(super) async fn write(&self, shard: ShardId, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await.map_err(store_error)?;
+        for row in &checkpoint.puts {
+            put_row(&mut tx, shard, row).await.map_err(store_error)?;
+        }
+        for key in &checkpoint.deletes {
+            delete_row(&mut tx, shard, key).await.map_err(store_error)?;
+        }
+        for extent in &checkpoint.extents {
+            put_extent(&mut tx, shard, extent).await.map_err(store_error)?;
+        }
+        for (topic, partition, below) in &checkpoint.retired {
+            sqlx::query("DELETE FROM extents WHERE shard = ?1 AND topic = ?2 AND partition = ?3 AND base_offset < ?4")
+                .bind(i64::from(shard.0))
+                .bind(topic.0 as i64)
+                .bind(i64::from(partition.0))
+                .bind(i64::try_from(below.0).unwrap_or(i64::MAX))
+                .execute(&mut *tx)
+                .await
+                .map_err(store_error)?;
+        }
+        put_shard(&mut tx, shard, &checkpoint.shard).await.map_err(store_error)?;
+        tx.commit().await.map_err(|e| StoreError::Unknown(e.to_string()))
+    }
+
+    pub(super) async fn scan(&self, shard: ShardId, scan: ExtentScan) -> Result<Vec<Extent>, StoreError> {
+        // The extent that holds `from` begins at or before it: step back to it by the key, then go on forward.
+        let sql = format!(
+            "SELECT {EXTENT_COLUMNS} FROM extents WHERE shard = ?1 AND topic = ?2 AND partition = ?3 AND base_offset < ?5 AND base_offset >=
+                coalesce((SELECT max(base_offset) FROM extents WHERE shard = ?1 AND topic = ?2 AND partition = ?3 AND base_offset <= ?4), ?4)
+             ORDER BY base_offset LIMIT ?6"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(i64::from(shard.0))
+            .bind(scan.topic.0 as i64)
+            .bind(i64::from(scan.partition.0))
+            .bind(clamp(scan.from))
+            .bind(clamp(scan.below))
+            .bind(scan.max_extents as i64)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(store_error)?;
+        let mut extents = rows.iter().map(extent).collect::<Result<Vec<_>, _>>()?;
+        extents.retain(|e| e.end() > scan.from);
+        scan.cut(&mut extents);
+        Ok(extents)
+    }
+
+    pub(super) async fn find(
+        &self,
+        shard: ShardId,
+        topic: TopicId,
+        partition: PartitionIndex,
+        from: Offset,
+        at: Timestamp,
+    ) -> Result<Option<Extent>, StoreError> {
+        let sql = format!(
+            "SELECT {EXTENT_COLUMNS} FROM extents WHERE shard = ?1 AND topic = ?2 AND partition = ?3
+                AND base_offset + records > ?4 AND max_timestamp_ms >= ?5 ORDER BY base_offset LIMIT 1"
+        );
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(i64::from(shard.0))
+            .bind(topic.0 as i64)
+            .bind(i64::from(partition.0))
+            .bind(clamp(from))
+            .bind(at.as_millis())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(store_error)?;
+        row.as_ref().map(extent).transpose()
+    }
+}
+
+fn clamp(offset: Offset) -> i64 {
+    i64::try_from(offset.0).unwrap_or(i64::MAX)
+}
+
+fn extent(row: &SqliteRow) -> Result<Extent, StoreError> {
+    let number = |i: usize| row.get::<i64, _>(i);
+    let stored = proto::ExtentRow {
+        base_offset: number(0) as u64,
+        records: number(1) as u32,
+        object: row.get::<Vec<u8>, _>(2).into(),
+        position: number(3) as u64,
+        length: number(4) as u32,
+        first_timestamp_ms: number(5),
+        max_timestamp_ms: number(6),
+        appended_ms: number(7),
+        object_size: number(8) as u64,
+        ..Default::default()
+    };
+    stored.to_extent().ok_or_else(|| StoreError::Corrupt("an extent's object id is malformed".to_owned()))
+}
+
+async fn put_extent(tx: &mut SqliteConnection, shard: ShardId, row: &proto::ExtentRow) -> Result<(), sqlx::Error> {
+    let sql = "INSERT OR REPLACE INTO extents (shard, topic, partition, base_offset, records, object, position, length,
+        first_timestamp_ms, max_timestamp_ms, appended_ms, object_size) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    sqlx::query(sql)
+        .bind(i64::from(shard.0))
+        .bind(row.topic as i64)
+        .bind(i64::from(row.partition))
+        .bind(row.base_offset as i64)
+        .bind(i64::from(row.records))
+        .bind(&row.object[..])
+        .bind(row.position as i64)
+        .bind(i64::from(row.length))
+        .bind(row.first_timestamp_ms)
+        .bind(row.max_timestamp_ms)
+        .bind(row.appended_ms)
+        .bind(row.object_size as i64)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+async fn put_shard(tx: &mut SqliteConnection, shard: ShardId, row: &ShardRow) -> Result<(), sqlx::Error> {
+    let sql = "INSERT OR REPLACE INTO shards (shard, version, seq, epoch, time_ms, next_topic) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    sqlx::query(sql)
+        .bind(i64::from(shard.0))
+        .bind(i64::from(row.version))
+        .bind(row.seq as i64)
+        .bind(row.epoch as i64)
+        .bind(row.time_ms)
+        .bind(row.next_topic as i64)
+        .execute(tx)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,49 @@
+-- The state of each shard as of its last checkpoint. Times are milliseconds since 1970, ids are blobs of 16 bytes.
+CREATE TABLE IF NOT EXISTS shards (
+    shard INTEGER PRIMARY KEY, version INTEGER NOT NULL, seq INTEGER NOT NULL, epoch INTEGER NOT NULL,
+    time_ms INTEGER NOT NULL, next_topic INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS namespaces (
+    shard INTEGER NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, created_ms INTEGER NOT NULL, description TEXT NOT NULL,
+    PRIMARY KEY (shard, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS topics (
+    shard INTEGER NOT NULL, id INTEGER NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL, config_json TEXT NOT NULL,
+    PRIMARY KEY (shard, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS partitions (
+    shard INTEGER NOT NULL, topic INTEGER NOT NULL, partition INTEGER NOT NULL, log_start INTEGER NOT NULL, next INTEGER NOT NULL,
+    retired INTEGER NOT NULL, fencing_token BLOB, bytes INTEGER NOT NULL, extents INTEGER NOT NULL, deleted INTEGER NOT NULL,
+    PRIMARY KEY (shard, topic, partition)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS extents (
+    shard INTEGER NOT NULL, topic INTEGER NOT NULL, partition INTEGER NOT NULL, base_offset INTEGER NOT NULL, records INTEGER NOT NULL,
+    object BLOB NOT NULL, position INTEGER NOT NULL, length INTEGER NOT NULL, first_timestamp_ms INTEGER NOT NULL,
+    max_timestamp_ms INTEGER NOT NULL, appended_ms INTEGER NOT NULL, object_size INTEGER NOT NULL,
+    PRIMARY KEY (shard, topic, partition, base_offset)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS objects (
+    shard INTEGER NOT NULL, id BLOB NOT NULL, size INTEGER NOT NULL, live_extents INTEGER NOT NULL, committed_ms INTEGER NOT NULL,
+    released_ms INTEGER, refused INTEGER NOT NULL, answer BLOB,
+    PRIMARY KEY (shard, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS cursors (
+    shard INTEGER NOT NULL, namespace TEXT NOT NULL, cursor TEXT NOT NULL, topic TEXT NOT NULL, topic_id INTEGER NOT NULL,
+    version INTEGER NOT NULL, updated_ms INTEGER NOT NULL, offsets BLOB NOT NULL,
+    PRIMARY KEY (shard, namespace, cursor, topic)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS producers (
+    shard INTEGER NOT NULL, topic INTEGER NOT NULL, partition INTEGER NOT NULL, id TEXT NOT NULL, epoch INTEGER NOT NULL,
+    next_sequence INTEGER NOT NULL, seen_ms INTEGER NOT NULL, batches BLOB NOT NULL,
+    PRIMARY KEY (shard, topic, partition, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dedup (
+    shard INTEGER NOT NULL, topic INTEGER NOT NULL, hash BLOB NOT NULL, partition INTEGER NOT NULL, record_offset INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL,
+    PRIMARY KEY (shard, topic, hash)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS idempotency (
+    shard INTEGER NOT NULL, namespace TEXT NOT NULL, key TEXT NOT NULL, expires_ms INTEGER NOT NULL, answer BLOB NOT NULL,
+    PRIMARY KEY (shard, namespace, key)
+) WITHOUT ROWID;

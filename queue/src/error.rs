@@ -1,0 +1,199 @@
+//! What a verb can answer instead of its result. One variant where the caller would act differently; each tells
+//! whether the request certainly did not happen or may have happened.
+
+use std::time::Duration;
+
+use thiserror::Error as ThisError;
+
+use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, SegmentId, TopicName};
+
+/// The result of a verb.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Whether a refused request may have taken effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing changed; sending it again is safe.
+    NotApplied,
+    /// It may have been applied; repeat it with the same idempotency key, or read to find out.
+    Unknown,
+}
+
+/// Why a verb was refused.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument is malformed or out of range. Mend the request.
+    #[error("{reason}")]
+    Invalid {
+        /// The argument: a field or parameter name, or a JSON pointer.
+        field: String,
+        /// What is wrong and what is allowed.
+        reason: String,
+    },
+    /// Something is larger than allowed. Send less.
+    #[error("{what} is {actual} bytes: at most {limit} are allowed")]
+    TooLarge {
+        /// What was measured.
+        what: &'static str,
+        /// The bound, in bytes.
+        limit: u64,
+        /// What was sent, in bytes (so far, where it was not read to its end).
+        actual: u64,
+    },
+    /// No such namespace. Create it, or name another.
+    #[error("there is no namespace {0}")]
+    NamespaceNotFound(NamespaceName),
+    /// No such topic. Create it, or name another.
+    #[error("there is no topic {0} in this namespace")]
+    TopicNotFound(TopicName),
+    /// The topic has fewer partitions.
+    #[error("topic {topic} has {partitions} partition(s), numbered from 0: there is no partition {partition}")]
+    PartitionNotFound {
+        /// The topic.
+        topic: TopicName,
+        /// What was asked for.
+        partition: PartitionIndex,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// No such cursor.
+    #[error("there is no cursor {0} in this namespace")]
+    CursorNotFound(CursorName),
+    /// The name is taken. Use the one that is there, or another name.
+    #[error("{what} {name} exists already")]
+    AlreadyExists {
+        /// The kind of resource.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The namespace still has topics or cursors. Delete them first.
+    #[error("namespace {0} is not empty: delete its topics first")]
+    NamespaceNotEmpty(NamespaceName),
+    /// The resource changed since the version named. Read it again.
+    #[error("the resource is at version {actual}, not {expected}")]
+    VersionMismatch {
+        /// What the caller named.
+        expected: u64,
+        /// What is there.
+        actual: u64,
+    },
+    /// A conditional append found another end. Read up to it, then decide.
+    #[error("partition {partition} ends at {end}, not at {expected}: nothing was appended")]
+    OffsetMismatch {
+        /// The partition.
+        partition: PartitionIndex,
+        /// What the caller expected.
+        expected: Offset,
+        /// The offset of the next append.
+        end: Offset,
+    },
+    /// A newer fencing token was seen. Stop writing: another writer took over.
+    #[error("fencing token {token} is older than {current}: another writer took over")]
+    Fenced {
+        /// What the caller sent.
+        token: u64,
+        /// The newest one seen.
+        current: u64,
+    },
+    /// A newer epoch of this producer was seen. Stop writing.
+    #[error("producer epoch {epoch} is older than {current}: a newer instance of this producer took over")]
+    ProducerFenced {
+        /// What the caller sent.
+        epoch: u32,
+        /// The newest one seen.
+        current: u32,
+    },
+    /// A producer's batch came out of turn. Send the missing one first.
+    #[error("producer sequence {sequence} came where {expected} was expected")]
+    SequenceGap {
+        /// What the caller sent.
+        sequence: u64,
+        /// What the partition waits for.
+        expected: u64,
+    },
+    /// The idempotency key was used for another request. Use a fresh key.
+    #[error("this Idempotency-Key was used for a different request in the last 24 hours")]
+    IdempotencyConflict,
+    /// An earlier request of the same ordered stream was refused, so this one was too.
+    #[error("an earlier batch of this stream was refused, so nothing after it is stored: open a new stream")]
+    StreamPoisoned,
+    /// The offset was trimmed or expired. Go on at the log start.
+    #[error("offset {offset} of partition {partition} is below the log start {log_start}: these records are gone")]
+    BelowLogStart {
+        /// The partition.
+        partition: PartitionIndex,
+        /// What was asked for.
+        offset: Offset,
+        /// The oldest offset there is.
+        log_start: Offset,
+    },
+    /// The server has no room or no way right now; nothing was applied. Repeat after `retry_after`.
+    #[error("{reason}")]
+    Unavailable {
+        /// What is missing.
+        reason: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The request may have been applied. Repeat it with the same idempotency key.
+    #[error("{reason}: the request may or may not have been applied")]
+    Unknown {
+        /// What broke.
+        reason: String,
+    },
+    /// A stored object cannot be read or is damaged. An operator must act; the reader must not skip.
+    #[error("stored data cannot be read (object {object}): {reason}")]
+    DataUnavailable {
+        /// The object.
+        object: SegmentId,
+        /// What was found.
+        reason: String,
+    },
+    /// A defect in Lakefall. Nothing about it is the caller's doing.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// An [`Error::Invalid`].
+    pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), reason: reason.into() }
+    }
+
+    /// An [`Error::Unavailable`] to be tried again after a second.
+    pub fn unavailable(reason: impl Into<String>) -> Self {
+        Self::Unavailable { reason: reason.into(), retry_after: Duration::from_secs(1) }
+    }
+
+    /// An [`Error::Unknown`].
+    pub fn unknown(reason: impl Into<String>) -> Self {
+        Self::Unknown { reason: reason.into() }
+    }
+
+    /// Whether the request may have taken effect.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Unknown { .. } | Self::Internal(_) => Outcome::Unknown,
+            Self::Invalid { .. }
+            | Self::TooLarge { .. }
+            | Self::NamespaceNotFound(_)
+            | Self::TopicNotFound(_)
+            | Self::PartitionNotFound { .. }
+            | Self::CursorNotFound(_)
+            | Self::AlreadyExists { .. }
+            | Self::NamespaceNotEmpty(_)
+            | Self::VersionMismatch { .. }
+            | Self::OffsetMismatch { .. }
+            | Self::Fenced { .. }
+            | Self::ProducerFenced { .. }
+            | Self::SequenceGap { .. }
+            | Self::IdempotencyConflict
+            | Self::StreamPoisoned
+            | Self::BelowLogStart { .. }
+            | Self::Unavailable { .. }
+            | Self::DataUnavailable { .. } => Outcome::NotApplied,
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The commit of a segment: each slice is taken or refused against the state as the slices before it left it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::objects::{COMMIT_WINDOW, Object};
+use super::windows::{DedupEntry, RememberedReply};
+use super::{
+    Applied, Atom, AtomOutcome, CommitReply, DedupHit, Extent, Ledger, Notice, PartitionKey, ProposedExtent, Refusal, Reply, RowKey,
+    SegmentCommit, Slice, SliceOutcome,
+};
+use crate::error::{Error, Result};
+use crate::id::Offset;
+use crate::time::Timestamp;
+use crate::verbs::AckRange;
+
+/// A commit under way.
+struct Run<'a> {
+    commit: &'a SegmentCommit,
+    now: Timestamp,
+    places: Vec<Place<'a>>,
+    slices: Vec<Option<SliceOutcome>>,
+    atoms: Vec<Option<AtomOutcome>>,
+    fresh: BTreeMap<PartitionKey, Vec<Extent>>,
+}
+
+/// A slice and where it lies.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    extent: &'a ProposedExtent,
+    slice: &'a Slice,
+    position: u64,
+}
+
+/// What a slice would get now.
+enum Verdict {
+    Store,
+    Duplicate(Offset),
+}
+
+impl Ledger {
+    pub(super) fn commit(&mut self, commit: &SegmentCommit, now: Timestamp) -> Applied {
+        if let Some(object) = self.objects.by_id.get(&commit.segment) {
+            return Applied::unchanged(Self::repeated(object, commit, now));
+        }
+        if commit.segment.minted_at().plus(COMMIT_WINDOW) < now {
+            self.refuse(commit.segment, commit.size, now);
+            return Applied::changed(Reply::Committed(Arc::new(refused_whole(commit, now))));
+        }
+        let places = match places(commit) {
+            Ok(places) => places,
+            Err(error) => return Applied::unchanged(Err(error)),
+        };
+        let mut run =
+            Run { commit, now, slices: vec![None; places.len()], atoms: vec![None; commit.atoms.len()], places, fresh: BTreeMap::new() };
+        for index in 0..run.places.len() {
+            match run.places[index].slice.atom {
+                Some(atom) => self.decide_atom(&mut run, atom as usize),
+                None => self.decide_slice(&mut run, index),
+            }
+        }
+        for atom in 0..run.atoms.len() {
+            self.decide_atom(&mut run, atom);
+        }
+        Applied::changed(Reply::Committed(self.conclude(run)))
+    }
+
+    /// L3: a repeated commit gets the first answer.
+    fn repeated(object: &Object, commit: &SegmentCommit, now: Timestamp) -> Result<Reply> {
+        match &object.answer {
+            Some(answer) => Ok(Reply::Committed(answer.clone())),
+            None if object.refused => Ok(Reply::Committed(Arc::new(refused_whole(commit, now)))),
+            None => Err(Error::unknown("the answer to this commit is no longer kept")),
+        }
+    }
+
+    fn decide_slice(&mut self, run: &mut Run<'_>, index: usize) {
+        let place = run.places[index];
+        run.slices[index] = Some(match self.judge(place, run.now) {
+            Ok(Verdict::Store) => SliceOutcome::Stored(self.store(run, place)),
+            Ok(Verdict::Duplicate(base)) => SliceOutcome::Duplicate(base),
+            Err(refusal) => SliceOutcome::Refused(refusal),
+        });
+    }
+
+    /// Takes or refuses an atom with all its slices and cursors.
+    fn decide_atom(&mut self, run: &mut Run<'_>, atom: usize) {
+        if run.atoms[atom].is_some() {
+            return;
+        }
+        let members: Vec<usize> = (0..run.places.len()).filter(|i| run.places[*i].slice.atom == Some(atom as u32)).collect();
+        let outcome = match self.judge_atom(run, atom, &members) {
+            Ok(None) => {
+                self.apply_atom(run, atom, &members);
+                AtomOutcome::Applied
+            }
+            Ok(Some(acks)) => AtomOutcome::Replayed(acks),
+            Err(refusal) => AtomOutcome::Refused(refusal),
+        };
+        for index in members {
+            run.slices[index].get_or_insert(SliceOutcome::Refused(Refusal::Atom));
+        }
+        run.atoms[atom] = Some(outcome);
+    }
+
+    fn judge_atom(&self, run: &mut Run<'_>, atom: usize, members: &[usize]) -> Result<Option<Vec<(u32, AckRange)>>, Refusal> {
+        let Atom { namespace, idempotency, cursors, .. } = &run.commit.atoms[atom];
+        if let Some(request) = idempotency {
+            match self.idempotency.find(namespace, request, run.now) {
+                Ok(None) => {}
+                Ok(Some(RememberedReply::Acks(acks))) => return Ok(Some(acks.clone())),
+                Ok(Some(RememberedReply::Topic(_))) | Err(()) => return Err(Refusal::IdempotencyConflict),
+            }
+        }
+        for change in cursors {
+            self.check_cursor(namespace, change)?;
+        }
+        for index in members {
+            if let Verdict::Duplicate(base) = self.judge(run.places[*index], run.now)? {
+                run.slices[*index] = Some(SliceOutcome::Duplicate(base));
+            }
+        }
+        Ok(None)
+    }
+
+    fn apply_atom(&mut self, run: &mut Run<'_>, atom: usize, members: &[usize]) {
+        let mut bases: BTreeMap<PartitionKey, (Offset, bool)> = BTreeMap::new();
+        for index in members {
+            let place = run.places[*index];
+            let key = (place.extent.topic, place.extent.partition);
+            let outcome = match run.slices[*index].take() {
+                Some(duplicate @ SliceOutcome::Duplicate(base)) => {
+                    bases.insert(key, (base, true));
+                    duplicate
+                }
+                _ => {
+                    let base = self.store(run, place);
+                    bases.entry(key).or_insert((base, false));
+                    SliceOutcome::Stored(base)
+                }
+            };
+            run.slices[*index] = Some(outcome);
+        }
+        let Atom { namespace, idempotency, layout, cursors } = &run.commit.atoms[atom];
+        for change in cursors {
+            self.move_cursor(namespace, change, run.now);
+        }
+        if let Some(request) = idempotency {
+            let mut acks = Vec::with_capacity(layout.len());
+            for piece in layout {
+                if let Some((next, duplicate)) = bases.get_mut(&(piece.topic, piece.partition)) {
+                    acks.push((
+                        piece.append,
+                        AckRange { partition: piece.partition, first_offset: *next, count: piece.count, duplicate: *duplicate },
+                    ));
+                    *next = next.plus(u64::from(piece.count));
+                }
+            }
+            self.idempotency.remember(namespace, request, RememberedReply::Acks(acks), run.now, &mut self.dirty);
+        }
+    }
+
+    /// What a slice would get as things stand.
+    fn judge(&self, place: Place<'_>, now: Timestamp) -> Result<Verdict, Refusal> {
+        let (topic, index) = (place.extent.topic, place.extent.partition);
+        let partition = self.partitions.get(&(topic, index)).filter(|p| !p.deleted).ok_or(Refusal::TopicGone)?;
+        let Some(condition) = &place.slice.condition else { return Ok(Verdict::Store) };
+        if let Some(stamp) = &condition.producer
+            && let Some(base) = self.producers.check(topic, index, stamp, place.slice.records)?
+        {
+            return Ok(Verdict::Duplicate(base));
+        }
+        if let (Some(token), Some(current)) = (condition.fencing_token, partition.fencing_token)
+            && token < current
+        {
+            return Err(Refusal::Fenced { token, current });
+        }
+        if let Some(expected) = condition.expect_offset
+            && expected != partition.next
+        {
+            return Err(Refusal::OffsetMismatch { partition: index, expected, end: partition.next });
+        }
+        let hit = |claim: &super::DedupClaim| {
+            let entry = self.dedup.find(topic, claim.hash, now)?;
+            Some(DedupHit { index: claim.index, partition: entry.partition, offset: entry.offset })
+        };
+        let hits: Vec<DedupHit> = condition.dedup.iter().filter_map(hit).collect();
+        if hits.is_empty() { Ok(Verdict::Store) } else { Err(Refusal::Deduplicated(hits)) }
+    }
+
+    /// L2: gives a slice the next offsets of its partition.
+    fn store(&mut self, run: &mut Run<'_>, place: Place<'_>) -> Offset {
+        let key = (place.extent.topic, place.extent.partition);
+        // Judged just before: the partition is there. Were it not, an offset would be told that nobody can read.
+        let Some(partition) = self.partitions.get_mut(&key) else { return Offset::default() };
+        let fresh = run.fresh.entry(key).or_default();
+        let base = fresh.last().map_or(partition.next, Extent::end);
+        let slice = place.slice;
+        match fresh.last_mut() {
+            Some(last) if last.position + u64::from(last.length) == place.position => {
+                last.length += slice.length;
+                last.records += slice.records;
+                last.first_timestamp = last.first_timestamp.min(slice.first_timestamp);
+                last.max_timestamp = last.max_timestamp.max(slice.max_timestamp);
+                partition.grow_last(slice);
+            }
+            _ => {
+                let extent = Extent {
+                    base_offset: base,
+                    records: slice.records,
+                    length: slice.length,
+                    object: run.commit.segment,
+                    object_size: run.commit.size,
+                    position: place.position,
+                    first_timestamp: slice.first_timestamp,
+                    max_timestamp: slice.max_timestamp,
+                    appended_at: run.now,
+                };
+                partition.push(extent);
+                fresh.push(extent);
+            }
+        }
+        self.dirty.insert(RowKey::Partition(key.0, key.1));
+        if let Some(condition) = &slice.condition {
+            if let Some(token) = condition.fencing_token {
+                partition.fencing_token = partition.fencing_token.max(Some(token));
+            }
+            if let Some(stamp) = &condition.producer {
+                let producer = (key.0, key.1, stamp.id.clone());
+                self.producers.record(producer, stamp, slice.records, base, run.now, &mut self.dirty);
+            }
+            let window = self.topics.get(&key.0).map_or_else(Default::default, |topic| topic.config.dedup_window);
+            for claim in &condition.dedup {
+                let entry = DedupEntry { partition: key.1, offset: base.plus(u64::from(claim.index)), expires_at: run.now.plus(window) };
+                self.dedup.remember(key.0, claim.hash, entry, &mut self.dirty);
+            }
+        }
+        base
+    }
+
+    fn conclude(&mut self, run: Run<'_>) -> Arc<CommitReply> {
+        let Run { commit, now, slices, atoms, fresh, .. } = run;
+        let decided = |outcome: Option<SliceOutcome>| outcome.unwrap_or(SliceOutcome::Refused(Refusal::Atom));
+        let reply = Arc::new(CommitReply {
+            appended_at: now,
+            slices: slices.into_iter().map(decided).collect(),
+            atoms: atoms.into_iter().map(|outcome| outcome.unwrap_or(AtomOutcome::Refused(Refusal::Atom))).collect(),
+        });
+        let mut live_extents = 0;
+        for ((topic, partition), extents) in fresh {
+            live_extents += extents.len() as u32;
+            self.notices.extend(extents.into_iter().map(|extent| Notice::Appended { topic, partition, extent }));
+        }
+        let object = Object {
+            size: commit.size,
+            live_extents,
+            committed_at: now,
+            released_at: (live_extents == 0).then_some(now),
+            refused: false,
+            answer: Some(reply.clone()),
+        };
+        self.objects.insert(commit.segment, object, &mut self.dirty);
+        reply
+    }
+}
+
+/// Every slice with its position, or what is malformed about the commit.
+fn places(commit: &SegmentCommit) -> Result<Vec<Place<'_>>> {
+    let malformed = |what: &str| Err(Error::Internal(format!("commit of segment {} is malformed: {what}", commit.segment)));
+    let mut places = Vec::with_capacity(commit.extents.len());
+    for extent in &commit.extents {
+        let mut position = extent.position;
+        for slice in &extent.slices {
+            if slice.records == 0 || slice.atom.is_some_and(|atom| atom as usize >= commit.atoms.len()) {
+                return malformed("a slice without records, or of an atom that is not there");
+            }
+            places.push(Place { extent, slice, position });
+            position += u64::from(slice.length);
+        }
+        if position > commit.size {
+            return malformed("an extent reaches beyond the object");
+        }
+    }
+    Ok(places)
+}
+
+fn refused_whole(commit: &SegmentCommit, now: Timestamp) -> CommitReply {
+    let slices = commit.extents.iter().flat_map(|extent| &extent.slices);
+    CommitReply {
+        appended_at: now,
+        slices: slices.map(|_| SliceOutcome::Refused(Refusal::SegmentRefused)).collect(),
+        atoms: commit.atoms.iter().map(|_| AtomOutcome::Refused(Refusal::SegmentRefused)).collect(),
+    }
+}

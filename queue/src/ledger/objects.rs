@@ -1,0 +1,120 @@
+//! The life of an object: committed, let go of, deleted; or refused for ever before it could be committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Applied, CommitReply, Ledger, Reply, RetiredExtent, RowKey};
+use crate::error::{Error, Result};
+use crate::id::{PartitionIndex, SegmentId, TopicId};
+use crate::time::Timestamp;
+
+/// How long a commit's answer is kept for its repetition (L3), and how old a segment may be when it is committed: a
+/// gateway gives up long before.
+pub const COMMIT_WINDOW: Duration = Duration::from_secs(300);
+
+/// An object that this shard took part of, or refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Object {
+    pub(crate) size: u64,
+    /// Extents of this shard that lie in it.
+    pub(crate) live_extents: u32,
+    pub(crate) committed_at: Timestamp,
+    /// When its last extent went; it may be deleted a grace later.
+    pub(crate) released_at: Option<Timestamp>,
+    /// Its commit was or will be refused.
+    pub(crate) refused: bool,
+    /// Kept for [`COMMIT_WINDOW`].
+    pub(crate) answer: Option<Arc<CommitReply>>,
+}
+
+/// All objects of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Objects {
+    pub(crate) by_id: BTreeMap<SegmentId, Object>,
+    /// Objects whose answer is kept, by the time of their commit.
+    pub(crate) answered: BTreeSet<(Timestamp, SegmentId)>,
+}
+
+impl Objects {
+    pub(crate) fn insert(&mut self, id: SegmentId, object: Object, dirty: &mut BTreeSet<RowKey>) {
+        if object.answer.is_some() {
+            self.answered.insert((object.committed_at, id));
+        }
+        self.by_id.insert(id, object);
+        dirty.insert(RowKey::Object(id));
+    }
+
+    pub(crate) fn expire_answers(&mut self, now: Timestamp, dirty: &mut BTreeSet<RowKey>) {
+        let horizon = now.minus(COMMIT_WINDOW);
+        while let Some((at, id)) = self.answered.first().copied()
+            && at < horizon
+        {
+            self.answered.pop_first();
+            if let Some(object) = self.by_id.get_mut(&id) {
+                object.answer = None;
+                dirty.insert(RowKey::Object(id));
+            }
+        }
+    }
+}
+
+impl Ledger {
+    /// L5: from here on a commit of these segments fails, whenever it comes.
+    pub(super) fn refuse_segments(&mut self, segments: &[SegmentId], now: Timestamp) -> Applied {
+        let fresh: Vec<SegmentId> = segments.iter().copied().filter(|id| !self.objects.by_id.contains_key(id)).collect();
+        for id in &fresh {
+            self.refuse(*id, 0, now);
+        }
+        let refused = segments.iter().copied().filter(|id| self.objects.by_id.get(id).is_some_and(|o| o.refused)).collect();
+        Applied { reply: Ok(Reply::Refused(refused)), changed: !fresh.is_empty() }
+    }
+
+    pub(super) fn refuse(&mut self, id: SegmentId, size: u64, now: Timestamp) {
+        let object = Object { size, live_extents: 0, committed_at: now, released_at: Some(now), refused: true, answer: None };
+        self.objects.insert(id, object, &mut self.dirty);
+    }
+
+    pub(super) fn retire(&mut self, topic: TopicId, index: PartitionIndex, extents: &[RetiredExtent], now: Timestamp) -> Result<Reply> {
+        let key = (topic, index);
+        let gone = || Error::Internal(format!("there is no partition {topic}/{index} to retire extents of"));
+        let partition = self.partitions.get_mut(&key).ok_or_else(gone)?;
+        if extents.is_empty() || extents.iter().any(|e| self.objects.by_id.get(&e.object).is_none_or(|o| o.live_extents == 0)) {
+            return Err(Error::Internal("an extent to retire lies in an object that holds none".to_owned()));
+        }
+        partition.retire(extents)?;
+        let finished = partition.deleted && partition.retired == partition.next;
+        for extent in extents {
+            if let Some(object) = self.objects.by_id.get_mut(&extent.object) {
+                object.live_extents = object.live_extents.saturating_sub(1);
+                if object.live_extents == 0 {
+                    object.released_at = Some(now);
+                }
+                self.dirty.insert(RowKey::Object(extent.object));
+            }
+        }
+        if finished {
+            self.partitions.remove(&key);
+        }
+        self.dirty.insert(RowKey::Partition(topic, index));
+        Ok(Reply::Done)
+    }
+
+    /// An object may be forgotten when nothing refers to it and its answer is no longer owed. A refused one is
+    /// forgotten only when its id has become too old to commit.
+    pub(super) fn forget_objects(&mut self, ids: &[SegmentId]) -> Applied {
+        let horizon = self.time.minus(COMMIT_WINDOW);
+        let mut changed = false;
+        for id in ids {
+            let free = |o: &super::objects::Object| {
+                o.live_extents == 0 && o.answer.is_none() && o.committed_at < horizon && id.minted_at() < horizon
+            };
+            if self.objects.by_id.get(id).is_some_and(free) {
+                self.objects.by_id.remove(id);
+                self.dirty.insert(RowKey::Object(*id));
+                changed = true;
+            }
+        }
+        Applied { reply: Ok(Reply::Done), changed }
+    }
+}

@@ -1,0 +1,481 @@
+//! The state as rows: what a checkpoint writes, and how a ledger is built again from them.
+//!
+//! A checkpoint holds the rows that changed since the last one. Extents are rows that are only ever added, and go when
+//! their partition's `retired` passes them; they stay in the store when they leave memory.
+
+use std::sync::Arc;
+
+use super::codec::{Decoded, Malformed, config_from_json, config_json, hash, hash_bytes, offsets_to_proto, segment_id, uuid_bytes};
+use super::cursors::CursorState;
+use super::objects::Object;
+use super::reply_codec::{acks_from_proto, acks_to_proto, reply_from_proto, reply_to_proto};
+use super::windows::{DedupEntry, Producer, ProducerBatch, Remembered, RememberedReply};
+use super::{CursorKey, EntryError, Extent, Ledger, Partition, ProducerKey};
+use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, SegmentId, ShardId, TopicId, TopicName};
+use crate::time::Timestamp;
+use crate::topic::Topic;
+use crate::verbs::Namespace;
+
+/// The generated messages of `proto/ledger.proto`.
+#[expect(missing_docs, reason = "generated; the .proto file is the documentation")]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/lakefall.ledger.v1.rs"));
+}
+
+pub use proto::ShardRow;
+
+/// The version of the rows that this program writes. It reads 1 to this.
+const VERSION: u32 = 1;
+
+/// Which row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowKey {
+    /// A namespace.
+    Namespace(NamespaceName),
+    /// A topic.
+    Topic(TopicId),
+    /// A partition.
+    Partition(TopicId, PartitionIndex),
+    /// An object.
+    Object(SegmentId),
+    /// A cursor in one topic.
+    Cursor((NamespaceName, CursorName, TopicName)),
+    /// A producer in one partition.
+    Producer((TopicId, PartitionIndex, Arc<str>)),
+    /// A dedup id in one topic.
+    Dedup(TopicId, u128),
+    /// A request with an idempotency key.
+    Idempotency(NamespaceName, Arc<str>),
+}
+
+/// A row as it is to be written.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "each variant is the message of its name in proto/ledger.proto")]
+pub enum Row {
+    Namespace(proto::NamespaceRow),
+    Topic(proto::TopicRow),
+    Partition(proto::PartitionRow),
+    Object(proto::ObjectRow),
+    Cursor(proto::CursorRow),
+    Producer(proto::ProducerRow),
+    Dedup(proto::DedupRow),
+    Idempotency(proto::IdempotencyRow),
+}
+
+/// What changed since the last checkpoint: to be written in one transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// Journal entries up to `shard.seq` are in it.
+    pub shard: ShardRow,
+    /// Rows to be written.
+    pub puts: Vec<Row>,
+    /// Rows to be deleted.
+    pub deletes: Vec<RowKey>,
+    /// Extents to be added.
+    pub extents: Vec<proto::ExtentRow>,
+    /// Extents to be deleted: all of the partition below the offset.
+    pub retired: Vec<(TopicId, PartitionIndex, Offset)>,
+    /// Given back by [`Ledger::checkpoint_failed`] and [`Ledger::checkpointed`].
+    keys: Vec<RowKey>,
+}
+
+impl Ledger {
+    /// Takes what changed since the last call. All of it must be durable in the journal.
+    pub fn checkpoint(&mut self) -> Checkpoint {
+        let keys: Vec<RowKey> = std::mem::take(&mut self.dirty).into_iter().collect();
+        let mut checkpoint = Checkpoint {
+            shard: self.shard_row(),
+            puts: Vec::new(),
+            deletes: Vec::new(),
+            extents: Vec::new(),
+            retired: Vec::new(),
+            keys: Vec::new(),
+        };
+        for key in &keys {
+            match self.row(key) {
+                Some(row) => checkpoint.puts.push(row),
+                None => checkpoint.deletes.push(key.clone()),
+            }
+            if let RowKey::Partition(topic, index) = key {
+                self.extents_to_write(*topic, *index, &mut checkpoint);
+            }
+        }
+        checkpoint.keys = keys;
+        checkpoint
+    }
+
+    /// The checkpoint is in the store: extents in it may leave memory, down to the newest `keep` of each partition.
+    pub fn checkpointed(&mut self, checkpoint: &Checkpoint, keep: usize) {
+        for extent in &checkpoint.extents {
+            if let Some(partition) = self.partitions.get_mut(&(TopicId(extent.topic), PartitionIndex(extent.partition))) {
+                let end = Offset(extent.base_offset + u64::from(extent.records));
+                partition.persisted = partition.persisted.max(end);
+                partition.evict(keep);
+            }
+        }
+    }
+
+    /// The checkpoint is not in the store: its rows are due again.
+    pub fn checkpoint_failed(&mut self, checkpoint: Checkpoint) {
+        self.dirty.extend(checkpoint.keys);
+    }
+
+    /// How many rows the next checkpoint would have to look at.
+    pub fn dirty_rows(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// The whole state as bytes, for comparing two ledgers (L6): every row in key order, and every extent in memory.
+    pub fn snapshot(&self) -> Vec<u8> {
+        use prost::Message;
+        let mut bytes = self.shard_row().encode_length_delimited_to_vec();
+        for key in self.all_keys() {
+            if let Some(row) = self.row(&key) {
+                bytes.extend(row.encode());
+            }
+        }
+        for ((topic, index), partition) in &self.partitions {
+            for extent in &partition.recent {
+                bytes.extend(extent_row(*topic, *index, extent).encode_length_delimited_to_vec());
+            }
+        }
+        bytes
+    }
+
+    /// Builds a ledger from the rows of its checkpoints. The journal's entries after `shard.seq` are to be replayed on it.
+    pub fn restore(id: ShardId, shard: &ShardRow, rows: impl IntoIterator<Item = Row>) -> Result<Self, EntryError> {
+        if shard.version == 0 || shard.version > VERSION {
+            return Err(EntryError::UnknownVersion(shard.version));
+        }
+        let mut ledger = Self::empty(id);
+        ledger.seq = JournalSeq(shard.seq);
+        ledger.epoch = Epoch(shard.epoch);
+        ledger.time = Timestamp::from_millis(shard.time_ms);
+        ledger.next_topic = shard.next_topic;
+        for row in rows {
+            ledger.restore_row(row).map_err(|e| EntryError::Corrupt(e.0))?;
+        }
+        Ok(ledger)
+    }
+
+    fn shard_row(&self) -> ShardRow {
+        ShardRow { version: VERSION, seq: self.seq.0, epoch: self.epoch.0, time_ms: self.time.as_millis(), next_topic: self.next_topic }
+    }
+
+    fn extents_to_write(&self, topic: TopicId, index: PartitionIndex, checkpoint: &mut Checkpoint) {
+        let Some(partition) = self.partitions.get(&(topic, index)) else {
+            checkpoint.retired.push((topic, index, Offset(u64::MAX)));
+            return;
+        };
+        if partition.retired > Offset(0) {
+            checkpoint.retired.push((topic, index, partition.retired));
+        }
+        let fresh = partition.recent_from(partition.persisted);
+        checkpoint.extents.extend(fresh.map(|extent| extent_row(topic, index, extent)));
+    }
+
+    fn all_keys(&self) -> Vec<RowKey> {
+        let mut keys: Vec<RowKey> = self.namespaces.keys().cloned().map(RowKey::Namespace).collect();
+        keys.extend(self.topics.keys().copied().map(RowKey::Topic));
+        keys.extend(self.partitions.keys().map(|(topic, index)| RowKey::Partition(*topic, *index)));
+        keys.extend(self.objects.by_id.keys().copied().map(RowKey::Object));
+        keys.extend(self.cursors.keys().cloned().map(RowKey::Cursor));
+        keys.extend(self.producers.by_key.keys().cloned().map(RowKey::Producer));
+        keys.extend(self.dedup.by_hash.keys().map(|(topic, hash)| RowKey::Dedup(*topic, *hash)));
+        keys.extend(self.idempotency.by_key.keys().map(|(ns, key)| RowKey::Idempotency(ns.clone(), key.clone())));
+        keys
+    }
+
+    fn row(&self, key: &RowKey) -> Option<Row> {
+        Some(match key {
+            RowKey::Namespace(name) => Row::Namespace(namespace_row(self.namespaces.get(name)?)),
+            RowKey::Topic(id) => Row::Topic(topic_row(self.topics.get(id)?)),
+            RowKey::Partition(topic, index) => Row::Partition(partition_row(*topic, *index, self.partitions.get(&(*topic, *index))?)),
+            RowKey::Object(id) => Row::Object(object_row(*id, self.objects.by_id.get(id)?)),
+            RowKey::Cursor(key) => Row::Cursor(cursor_row(key, self.cursors.get(key)?)),
+            RowKey::Producer(key) => Row::Producer(producer_row(key, self.producers.by_key.get(key)?)),
+            RowKey::Dedup(topic, hash) => Row::Dedup(dedup_row(*topic, *hash, self.dedup.by_hash.get(&(*topic, *hash))?)),
+            RowKey::Idempotency(ns, key) => {
+                Row::Idempotency(idempotency_row(ns, key, self.idempotency.by_key.get(&(ns.clone(), key.clone()))?))
+            }
+        })
+    }
+
+    fn restore_row(&mut self, row: Row) -> Decoded<()> {
+        match row {
+            Row::Namespace(w) => {
+                let name = NamespaceName::new(&w.name)?;
+                let namespace = Namespace {
+                    name: name.clone(),
+                    version: w.version,
+                    created_at: Timestamp::from_millis(w.created_ms),
+                    description: w.description,
+                };
+                self.namespaces.insert(name, namespace);
+            }
+            Row::Topic(w) => {
+                let topic = topic_from_row(&w)?;
+                self.names.insert((topic.namespace.clone(), topic.name.clone()), topic.id);
+                self.topics.insert(topic.id, topic);
+            }
+            Row::Partition(w) => {
+                self.partitions.insert((TopicId(w.topic), PartitionIndex(w.partition)), partition_from_row(&w));
+            }
+            Row::Object(w) => self.restore_object(w)?,
+            Row::Cursor(w) => self.restore_cursor(&w)?,
+            Row::Producer(w) => self.restore_producer(w),
+            Row::Dedup(w) => {
+                let (topic, hash) = (TopicId(w.topic), hash(&w.hash)?);
+                let entry = DedupEntry {
+                    partition: PartitionIndex(w.partition),
+                    offset: Offset(w.offset),
+                    expires_at: Timestamp::from_millis(w.expires_ms),
+                };
+                self.dedup.by_expiry.insert((entry.expires_at, topic, hash));
+                self.dedup.by_hash.insert((topic, hash), entry);
+            }
+            Row::Idempotency(w) => self.restore_idempotency(w)?,
+        }
+        Ok(())
+    }
+
+    fn restore_object(&mut self, w: proto::ObjectRow) -> Decoded<()> {
+        let id = segment_id(&w.id)?;
+        let object = Object {
+            size: w.size,
+            live_extents: w.live_extents,
+            committed_at: Timestamp::from_millis(w.committed_ms),
+            released_at: w.released_ms.map(Timestamp::from_millis),
+            refused: w.refused,
+            answer: w.answer.map(|a| reply_from_proto(a).map(Arc::new)).transpose()?,
+        };
+        if object.answer.is_some() {
+            self.objects.answered.insert((object.committed_at, id));
+        }
+        self.objects.by_id.insert(id, object);
+        Ok(())
+    }
+
+    fn restore_cursor(&mut self, w: &proto::CursorRow) -> Decoded<()> {
+        let key = (NamespaceName::new(&w.namespace)?, CursorName::new(&w.cursor)?, TopicName::new(&w.topic)?);
+        let state = CursorState {
+            topic: TopicId(w.topic_id),
+            version: w.version,
+            updated_at: Timestamp::from_millis(w.updated_ms),
+            offsets: w.offsets.iter().map(|o| (PartitionIndex(o.partition), Offset(o.offset))).collect(),
+        };
+        self.cursors.insert(key, state);
+        Ok(())
+    }
+
+    fn restore_producer(&mut self, w: proto::ProducerRow) {
+        let key: ProducerKey = (TopicId(w.topic), PartitionIndex(w.partition), w.id.into());
+        let batch = |b: proto::ProducerBatch| ProducerBatch { sequence: b.sequence, records: b.records, base: Offset(b.base_offset) };
+        let producer = Producer {
+            epoch: w.epoch,
+            next_sequence: w.next_sequence,
+            seen_at: Timestamp::from_millis(w.seen_ms),
+            batches: w.batches.into_iter().map(batch).collect(),
+        };
+        self.producers.by_age.insert((producer.seen_at, key.clone()));
+        self.producers.by_key.insert(key, producer);
+    }
+
+    fn restore_idempotency(&mut self, w: proto::IdempotencyRow) -> Decoded<()> {
+        let reply = match &w.topic {
+            Some(topic) => RememberedReply::Topic(Box::new(topic_from_row(topic)?)),
+            None => RememberedReply::Acks(acks_from_proto(w.acks)),
+        };
+        let remembered = Remembered { fingerprint: hash(&w.fingerprint)?, expires_at: Timestamp::from_millis(w.expires_ms), reply };
+        self.idempotency.restore(NamespaceName::new(&w.namespace)?, w.key.into(), remembered);
+        Ok(())
+    }
+}
+
+impl Row {
+    /// Which row it is; `None` if a name or an id in it is malformed.
+    pub fn key(&self) -> Option<RowKey> {
+        Some(match self {
+            Row::Namespace(w) => RowKey::Namespace(NamespaceName::new(&w.name).ok()?),
+            Row::Topic(w) => RowKey::Topic(TopicId(w.id)),
+            Row::Partition(w) => RowKey::Partition(TopicId(w.topic), PartitionIndex(w.partition)),
+            Row::Object(w) => RowKey::Object(segment_id(&w.id).ok()?),
+            Row::Cursor(w) => {
+                RowKey::Cursor((NamespaceName::new(&w.namespace).ok()?, CursorName::new(&w.cursor).ok()?, TopicName::new(&w.topic).ok()?))
+            }
+            Row::Producer(w) => RowKey::Producer((TopicId(w.topic), PartitionIndex(w.partition), w.id.as_str().into())),
+            Row::Dedup(w) => RowKey::Dedup(TopicId(w.topic), hash(&w.hash).ok()?),
+            Row::Idempotency(w) => RowKey::Idempotency(NamespaceName::new(&w.namespace).ok()?, w.key.as_str().into()),
+        })
+    }
+
+    /// The message's bytes, length-delimited.
+    pub fn encode(&self) -> Vec<u8> {
+        use prost::Message;
+        match self {
+            Row::Namespace(w) => w.encode_length_delimited_to_vec(),
+            Row::Topic(w) => w.encode_length_delimited_to_vec(),
+            Row::Partition(w) => w.encode_length_delimited_to_vec(),
+            Row::Object(w) => w.encode_length_delimited_to_vec(),
+            Row::Cursor(w) => w.encode_length_delimited_to_vec(),
+            Row::Producer(w) => w.encode_length_delimited_to_vec(),
+            Row::Dedup(w) => w.encode_length_delimited_to_vec(),
+            Row::Idempotency(w) => w.encode_length_delimited_to_vec(),
+        }
+    }
+}
+
+impl proto::ExtentRow {
+    /// As the ledger keeps it. `None` if the object's id is malformed.
+    pub fn to_extent(&self) -> Option<Extent> {
+        Some(Extent {
+            base_offset: Offset(self.base_offset),
+            records: self.records,
+            length: self.length,
+            object: segment_id(&self.object).ok()?,
+            object_size: self.object_size,
+            position: self.position,
+            first_timestamp: Timestamp::from_millis(self.first_timestamp_ms),
+            max_timestamp: Timestamp::from_millis(self.max_timestamp_ms),
+            appended_at: Timestamp::from_millis(self.appended_ms),
+        })
+    }
+}
+
+fn extent_row(topic: TopicId, index: PartitionIndex, extent: &Extent) -> proto::ExtentRow {
+    proto::ExtentRow {
+        topic: topic.0,
+        partition: index.0,
+        base_offset: extent.base_offset.0,
+        records: extent.records,
+        object: uuid_bytes(extent.object),
+        position: extent.position,
+        length: extent.length,
+        first_timestamp_ms: extent.first_timestamp.as_millis(),
+        max_timestamp_ms: extent.max_timestamp.as_millis(),
+        appended_ms: extent.appended_at.as_millis(),
+        object_size: extent.object_size,
+    }
+}
+
+fn namespace_row(namespace: &Namespace) -> proto::NamespaceRow {
+    proto::NamespaceRow {
+        name: namespace.name.to_string(),
+        version: namespace.version,
+        created_ms: namespace.created_at.as_millis(),
+        description: namespace.description.clone(),
+    }
+}
+
+fn topic_row(topic: &Topic) -> proto::TopicRow {
+    proto::TopicRow {
+        id: topic.id.0,
+        namespace: topic.namespace.to_string(),
+        name: topic.name.to_string(),
+        version: topic.version,
+        created_ms: topic.created_at.as_millis(),
+        config_json: config_json(&topic.config),
+    }
+}
+
+fn topic_from_row(w: &proto::TopicRow) -> Result<Topic, Malformed> {
+    Ok(Topic {
+        namespace: NamespaceName::new(&w.namespace)?,
+        name: TopicName::new(&w.name)?,
+        id: TopicId(w.id),
+        version: w.version,
+        created_at: Timestamp::from_millis(w.created_ms),
+        config: config_from_json(&w.config_json)?,
+    })
+}
+
+fn partition_row(topic: TopicId, index: PartitionIndex, partition: &Partition) -> proto::PartitionRow {
+    proto::PartitionRow {
+        topic: topic.0,
+        partition: index.0,
+        log_start: partition.log_start.0,
+        next: partition.next.0,
+        retired: partition.retired.0,
+        fencing_token: partition.fencing_token,
+        bytes: partition.bytes,
+        extents: partition.extents,
+        deleted: partition.deleted,
+    }
+}
+
+/// A checkpoint writes a partition together with all its extents: what it tells of is in the store.
+fn partition_from_row(w: &proto::PartitionRow) -> Partition {
+    Partition {
+        log_start: Offset(w.log_start),
+        next: Offset(w.next),
+        retired: Offset(w.retired),
+        persisted: Offset(w.next),
+        fencing_token: w.fencing_token,
+        bytes: w.bytes,
+        extents: w.extents,
+        deleted: w.deleted,
+        recent: Default::default(),
+    }
+}
+
+fn object_row(id: SegmentId, object: &Object) -> proto::ObjectRow {
+    proto::ObjectRow {
+        id: uuid_bytes(id),
+        size: object.size,
+        live_extents: object.live_extents,
+        committed_ms: object.committed_at.as_millis(),
+        released_ms: object.released_at.map(Timestamp::as_millis),
+        refused: object.refused,
+        answer: object.answer.as_deref().map(reply_to_proto),
+    }
+}
+
+fn cursor_row(key: &CursorKey, state: &CursorState) -> proto::CursorRow {
+    proto::CursorRow {
+        namespace: key.0.to_string(),
+        cursor: key.1.to_string(),
+        topic: key.2.to_string(),
+        topic_id: state.topic.0,
+        version: state.version,
+        updated_ms: state.updated_at.as_millis(),
+        offsets: offsets_to_proto(&state.offsets),
+    }
+}
+
+fn producer_row(key: &ProducerKey, producer: &Producer) -> proto::ProducerRow {
+    let batch = |b: &ProducerBatch| proto::ProducerBatch { sequence: b.sequence, records: b.records, base_offset: b.base.0 };
+    proto::ProducerRow {
+        topic: key.0.0,
+        partition: key.1.0,
+        id: key.2.to_string(),
+        epoch: producer.epoch,
+        next_sequence: producer.next_sequence,
+        seen_ms: producer.seen_at.as_millis(),
+        batches: producer.batches.iter().map(batch).collect(),
+    }
+}
+
+fn dedup_row(topic: TopicId, hash: u128, entry: &DedupEntry) -> proto::DedupRow {
+    proto::DedupRow {
+        topic: topic.0,
+        hash: hash_bytes(hash),
+        partition: entry.partition.0,
+        offset: entry.offset.0,
+        expires_ms: entry.expires_at.as_millis(),
+    }
+}
+
+fn idempotency_row(namespace: &NamespaceName, key: &str, remembered: &Remembered) -> proto::IdempotencyRow {
+    let (acks, topic) = match &remembered.reply {
+        RememberedReply::Acks(acks) => (acks_to_proto(acks), None),
+        RememberedReply::Topic(topic) => (Vec::new(), Some(topic_row(topic))),
+    };
+    proto::IdempotencyRow {
+        namespace: namespace.to_string(),
+        key: key.to_owned(),
+        fingerprint: hash_bytes(remembered.fingerprint),
+        expires_ms: remembered.expires_at.as_millis(),
+        acks,
+        topic,
+    }
+}

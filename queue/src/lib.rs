@@ -1,0 +1,19 @@
+//! The pure core of Lakefall: what a topic, a record, an offset and a caller are, the verbs that protocol rooms
+//! call, and the ledger that orders everything.
+//!
+//! This crate does no I/O, reads no clock and draws no randomness: both come in through [`clock`].
+
+pub mod clock;
+pub mod error;
+pub mod id;
+pub mod ledger;
+pub mod limits;
+pub mod record;
+pub mod time;
+pub mod topic;
+pub mod verbs;
+
+pub use error::{Error, Outcome, Result};
+pub use id::{CursorName, NamespaceName, Offset, PartitionIndex, SegmentId, ShardId, TopicId, TopicName};
+pub use record::{Header, Properties, Record, StoredRecord, ValueKind};
+pub use time::Timestamp;
