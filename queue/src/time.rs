@@ -123,7 +123,7 @@ pub fn parse_duration(text: &str) -> Result<Duration> {
 pub fn format_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     for (unit, unit_ms) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-        if millis >= unit_ms && millis % unit_ms == 0 {
+        if millis >= unit_ms && millis.is_multiple_of(unit_ms) {
             return format!("{}{unit}", millis / unit_ms);
         }
     }

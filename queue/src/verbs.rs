@@ -90,6 +90,18 @@ impl TopicAppend {
     pub fn new(topic: TopicName, records: Vec<Record>) -> Self {
         Self { topic, records, partition: None, expect_offset: None, fencing_token: None, producer: None }
     }
+
+    /// The same settings for other records.
+    pub fn clone_settings(&self) -> Self {
+        Self {
+            topic: self.topic.clone(),
+            records: Vec::new(),
+            partition: self.partition,
+            expect_offset: self.expect_offset,
+            fencing_token: self.fencing_token,
+            producer: self.producer.clone(),
+        }
+    }
 }
 
 /// One produce request.

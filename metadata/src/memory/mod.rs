@@ -94,7 +94,7 @@ impl MetadataStore for MemoryStore {
     async fn load(&self, lease: &Lease) -> Result<Loaded, StoreError> {
         let mut state = self.lock();
         let shard = state.owned(lease)?;
-        let row = shard.tables.shard.clone();
+        let row = shard.tables.shard;
         let after = row.as_ref().map_or(0, |row| row.seq);
         let entries = shard.journal.range(after + 1..).map(|(_, (_, payload))| payload.clone()).collect();
         Ok(Loaded { shard: row, rows: shard.tables.rows(), entries })

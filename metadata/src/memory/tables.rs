@@ -36,7 +36,7 @@ impl Tables {
         for (topic, partition, below) in &checkpoint.retired {
             self.extents.retain(|(t, p, base), _| (t, p) != (topic, partition) || base >= below);
         }
-        self.shard = Some(checkpoint.shard.clone());
+        self.shard = Some(checkpoint.shard);
     }
 
     pub(super) fn scan(&self, scan: &ExtentScan) -> Vec<Extent> {

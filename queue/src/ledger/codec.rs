@@ -65,13 +65,15 @@ fn condition_to_proto(condition: Precondition) -> Option<proto::Condition> {
     Some(proto::Condition { kind: kind.into(), version })
 }
 
-fn condition_from_proto(condition: Option<proto::Condition>) -> Precondition {
+fn condition_from_proto(condition: Option<proto::Condition>) -> Decoded<Precondition> {
     use proto::condition::Kind;
-    condition.map_or(Precondition::Always, |c| match c.kind() {
+    let Some(wire) = condition else { return Ok(Precondition::Always) };
+    // Not the generated getter: it takes what it does not know for the first kind.
+    Ok(match Kind::try_from(wire.kind).map_err(|e| Malformed(format!("a condition's kind: {e}")))? {
         Kind::Always => Precondition::Always,
         Kind::Absent => Precondition::Absent,
         Kind::Present => Precondition::Present,
-        Kind::Version => Precondition::Version(c.version),
+        Kind::Version => Precondition::Version(wire.version),
     })
 }
 
@@ -159,22 +161,22 @@ pub(super) fn command_from_proto(wire: proto::Command) -> Decoded<Command> {
         Kind::PutNamespace(w) => Command::PutNamespace {
             name: NamespaceName::new(&w.name)?,
             description: w.description,
-            condition: condition_from_proto(w.condition),
+            condition: condition_from_proto(w.condition)?,
         },
         Kind::DeleteNamespace(w) => {
-            Command::DeleteNamespace { name: NamespaceName::new(&w.name)?, condition: condition_from_proto(w.condition) }
+            Command::DeleteNamespace { name: NamespaceName::new(&w.name)?, condition: condition_from_proto(w.condition)? }
         }
         Kind::PutTopic(w) => Command::PutTopic {
             namespace: NamespaceName::new(&w.namespace)?,
             name: TopicName::new(&w.name)?,
             config: config_from_json(&w.config_json)?,
-            condition: condition_from_proto(w.condition),
+            condition: condition_from_proto(w.condition)?,
             idempotency: w.idempotency.map(idempotency_from_proto).transpose()?,
         },
         Kind::DeleteTopic(w) => Command::DeleteTopic {
             namespace: NamespaceName::new(&w.namespace)?,
             name: TopicName::new(&w.name)?,
-            condition: condition_from_proto(w.condition),
+            condition: condition_from_proto(w.condition)?,
         },
         Kind::Trim(w) => Command::Trim { topic: TopicId(w.topic), partition: w.partition.map(PartitionIndex), before: Offset(w.before) },
         Kind::PutCursor(w) => Command::PutCursor {

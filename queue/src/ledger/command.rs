@@ -46,7 +46,7 @@ pub struct SegmentCommit {
     pub size: u64,
     /// At most one per partition.
     pub extents: Vec<ProposedExtent>,
-    /// Requests that are taken or refused as a whole.
+    /// Requests that are taken or refused as a whole, in the order in which they came.
     pub atoms: Vec<Atom>,
 }
 

@@ -19,6 +19,10 @@ struct Run<'a> {
     commit: &'a SegmentCommit,
     now: Timestamp,
     places: Vec<Place<'a>>,
+    /// The places of each atom's slices.
+    members: Vec<Vec<usize>>,
+    /// Of each extent: all plain slices at places before this one are decided.
+    decided: Vec<usize>,
     slices: Vec<Option<SliceOutcome>>,
     atoms: Vec<Option<AtomOutcome>>,
     fresh: BTreeMap<PartitionKey, Vec<Extent>>,
@@ -27,6 +31,8 @@ struct Run<'a> {
 /// A slice and where it lies.
 #[derive(Clone, Copy)]
 struct Place<'a> {
+    /// Index of the extent in the commit.
+    number: usize,
     extent: &'a ProposedExtent,
     slice: &'a Slice,
     position: u64,
@@ -51,16 +57,18 @@ impl Ledger {
             Ok(places) => places,
             Err(error) => return Applied::unchanged(Err(error)),
         };
-        let mut run =
-            Run { commit, now, slices: vec![None; places.len()], atoms: vec![None; commit.atoms.len()], places, fresh: BTreeMap::new() };
-        for index in 0..run.places.len() {
-            match run.places[index].slice.atom {
-                Some(atom) => self.decide_atom(&mut run, atom as usize),
-                None => self.decide_slice(&mut run, index),
-            }
-        }
+        let mut run = Run::new(commit, places, now);
         for atom in 0..run.atoms.len() {
-            self.decide_atom(&mut run, atom);
+            let members = std::mem::take(&mut run.members[atom]);
+            for member in &members {
+                self.decide_plain_before(&mut run, *member);
+            }
+            self.decide_atom(&mut run, atom, &members);
+        }
+        for index in 0..run.places.len() {
+            if run.slices[index].is_none() {
+                self.decide_slice(&mut run, index);
+            }
         }
         Applied::changed(Reply::Committed(self.conclude(run)))
     }
@@ -74,6 +82,17 @@ impl Ledger {
         }
     }
 
+    /// A partition keeps the order of the segment: what lies before an atom's slice is decided before the atom.
+    fn decide_plain_before(&mut self, run: &mut Run<'_>, member: usize) {
+        let number = run.places[member].number;
+        for index in run.decided[number]..member {
+            if run.places[index].slice.atom.is_none() {
+                self.decide_slice(run, index);
+            }
+        }
+        run.decided[number] = run.decided[number].max(member);
+    }
+
     fn decide_slice(&mut self, run: &mut Run<'_>, index: usize) {
         let place = run.places[index];
         run.slices[index] = Some(match self.judge(place, run.now) {
@@ -84,21 +103,17 @@ impl Ledger {
     }
 
     /// Takes or refuses an atom with all its slices and cursors.
-    fn decide_atom(&mut self, run: &mut Run<'_>, atom: usize) {
-        if run.atoms[atom].is_some() {
-            return;
-        }
-        let members: Vec<usize> = (0..run.places.len()).filter(|i| run.places[*i].slice.atom == Some(atom as u32)).collect();
-        let outcome = match self.judge_atom(run, atom, &members) {
+    fn decide_atom(&mut self, run: &mut Run<'_>, atom: usize, members: &[usize]) {
+        let outcome = match self.judge_atom(run, atom, members) {
             Ok(None) => {
-                self.apply_atom(run, atom, &members);
+                self.apply_atom(run, atom, members);
                 AtomOutcome::Applied
             }
             Ok(Some(acks)) => AtomOutcome::Replayed(acks),
             Err(refusal) => AtomOutcome::Refused(refusal),
         };
         for index in members {
-            run.slices[index].get_or_insert(SliceOutcome::Refused(Refusal::Atom));
+            run.slices[*index].get_or_insert(SliceOutcome::Refused(Refusal::Atom));
         }
         run.atoms[atom] = Some(outcome);
     }
@@ -124,18 +139,18 @@ impl Ledger {
     }
 
     fn apply_atom(&mut self, run: &mut Run<'_>, atom: usize, members: &[usize]) {
-        let mut bases: BTreeMap<PartitionKey, (Offset, bool)> = BTreeMap::new();
+        let mut bases: BTreeMap<PartitionKey, Offset> = BTreeMap::new();
         for index in members {
             let place = run.places[*index];
             let key = (place.extent.topic, place.extent.partition);
             let outcome = match run.slices[*index].take() {
                 Some(duplicate @ SliceOutcome::Duplicate(base)) => {
-                    bases.insert(key, (base, true));
+                    bases.insert(key, base);
                     duplicate
                 }
                 _ => {
                     let base = self.store(run, place);
-                    bases.entry(key).or_insert((base, false));
+                    bases.entry(key).or_insert(base);
                     SliceOutcome::Stored(base)
                 }
             };
@@ -148,11 +163,10 @@ impl Ledger {
         if let Some(request) = idempotency {
             let mut acks = Vec::with_capacity(layout.len());
             for piece in layout {
-                if let Some((next, duplicate)) = bases.get_mut(&(piece.topic, piece.partition)) {
-                    acks.push((
-                        piece.append,
-                        AckRange { partition: piece.partition, first_offset: *next, count: piece.count, duplicate: *duplicate },
-                    ));
+                if let Some(next) = bases.get_mut(&(piece.topic, piece.partition)) {
+                    // Told only to repetitions of the request: to them, it is a duplicate.
+                    let range = AckRange { partition: piece.partition, first_offset: *next, count: piece.count, duplicate: true };
+                    acks.push((piece.append, range));
                     *next = next.plus(u64::from(piece.count));
                 }
             }
@@ -197,7 +211,7 @@ impl Ledger {
         let base = fresh.last().map_or(partition.next, Extent::end);
         let slice = place.slice;
         match fresh.last_mut() {
-            Some(last) if last.position + u64::from(last.length) == place.position => {
+            Some(last) if continues(last, place) => {
                 last.length += slice.length;
                 last.records += slice.records;
                 last.first_timestamp = last.first_timestamp.min(slice.first_timestamp);
@@ -217,6 +231,7 @@ impl Ledger {
                     appended_at: run.now,
                 };
                 partition.push(extent);
+                self.recents.count += 1;
                 fresh.push(extent);
             }
         }
@@ -264,24 +279,46 @@ impl Ledger {
     }
 }
 
+impl<'a> Run<'a> {
+    fn new(commit: &'a SegmentCommit, places: Vec<Place<'a>>, now: Timestamp) -> Self {
+        let mut members = vec![Vec::new(); commit.atoms.len()];
+        let mut decided = vec![places.len(); commit.extents.len()];
+        for (index, place) in places.iter().enumerate() {
+            decided[place.number] = decided[place.number].min(index);
+            if let Some(atom) = place.slice.atom {
+                members[atom as usize].push(index);
+            }
+        }
+        let (slices, atoms) = (vec![None; places.len()], vec![None; commit.atoms.len()]);
+        Self { commit, now, places, members, decided, slices, atoms, fresh: BTreeMap::new() }
+    }
+}
+
 /// Every slice with its position, or what is malformed about the commit.
 fn places(commit: &SegmentCommit) -> Result<Vec<Place<'_>>> {
     let malformed = |what: &str| Err(Error::Internal(format!("commit of segment {} is malformed: {what}", commit.segment)));
     let mut places = Vec::with_capacity(commit.extents.len());
-    for extent in &commit.extents {
+    for (number, extent) in commit.extents.iter().enumerate() {
         let mut position = extent.position;
         for slice in &extent.slices {
             if slice.records == 0 || slice.atom.is_some_and(|atom| atom as usize >= commit.atoms.len()) {
                 return malformed("a slice without records, or of an atom that is not there");
             }
-            places.push(Place { extent, slice, position });
-            position += u64::from(slice.length);
-        }
-        if position > commit.size {
-            return malformed("an extent reaches beyond the object");
+            places.push(Place { number, extent, slice, position });
+            position = match position.checked_add(u64::from(slice.length)) {
+                Some(end) if end <= commit.size => end,
+                _ => return malformed("an extent reaches beyond the object"),
+            };
         }
     }
     Ok(places)
+}
+
+/// Whether a slice follows an extent in the object, and both fit into one.
+fn continues(extent: &Extent, place: Place<'_>) -> bool {
+    extent.position + u64::from(extent.length) == place.position
+        && extent.length.checked_add(place.slice.length).is_some()
+        && extent.records.checked_add(place.slice.records).is_some()
 }
 
 fn refused_whole(commit: &SegmentCommit, now: Timestamp) -> CommitReply {

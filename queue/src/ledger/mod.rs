@@ -60,6 +60,7 @@ pub struct Ledger {
     topics: BTreeMap<TopicId, Topic>,
     names: BTreeMap<(NamespaceName, TopicName), TopicId>,
     partitions: BTreeMap<PartitionKey, Partition>,
+    recents: partition::Recents,
     objects: objects::Objects,
     cursors: BTreeMap<CursorKey, cursors::CursorState>,
     producers: windows::Producers,
@@ -120,6 +121,7 @@ impl Ledger {
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
             partitions: BTreeMap::new(),
+            recents: partition::Recents::default(),
             objects: objects::Objects::default(),
             cursors: BTreeMap::new(),
             producers: windows::Producers::default(),
@@ -246,6 +248,7 @@ impl Ledger {
             return Err(Error::invalid("namespace", "the namespace default cannot be deleted"));
         }
         self.namespaces.remove(name);
+        self.idempotency.forget_namespace(name, &mut self.dirty);
         self.dirty.insert(RowKey::Namespace(name.clone()));
         Ok(Reply::Done)
     }

@@ -82,7 +82,9 @@ impl Ledger {
         if extents.is_empty() || extents.iter().any(|e| self.objects.by_id.get(&e.object).is_none_or(|o| o.live_extents == 0)) {
             return Err(Error::Internal("an extent to retire lies in an object that holds none".to_owned()));
         }
+        let in_memory = partition.recent.len();
         partition.retire(extents)?;
+        self.recents.count -= in_memory - partition.recent.len();
         let finished = partition.deleted && partition.retired == partition.next;
         for extent in extents {
             if let Some(object) = self.objects.by_id.get_mut(&extent.object) {
@@ -94,7 +96,7 @@ impl Ledger {
             }
         }
         if finished {
-            self.partitions.remove(&key);
+            self.remove_partition(key);
         }
         self.dirty.insert(RowKey::Partition(topic, index));
         Ok(Reply::Done)

@@ -1,10 +1,11 @@
 //! One partition: its bounds, its recent extents, and how they grow and go.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
+use super::PartitionKey;
 use super::command::{Extent, RetiredExtent, Slice};
 use crate::error::{Error, Result};
-use crate::id::{Offset, PartitionIndex};
+use crate::id::{JournalSeq, Offset, PartitionIndex};
 use crate::topic::PartitionStatus;
 
 /// The state of a partition.
@@ -25,6 +26,16 @@ pub struct Partition {
     /// The topic is gone; the partition goes when its last extent was retired.
     pub(crate) deleted: bool,
     pub(crate) recent: VecDeque<Extent>,
+    /// The last checkpoint that took extents of it to the store.
+    pub(crate) stored_by: JournalSeq,
+}
+
+/// Extents in memory, all partitions together.
+#[derive(Debug, Default)]
+pub(crate) struct Recents {
+    pub(crate) count: usize,
+    /// Partitions with extents that are in the store too, those longest without an append first.
+    pub(crate) evictable: BTreeSet<(JournalSeq, PartitionKey)>,
 }
 
 impl Partition {
@@ -78,7 +89,7 @@ impl Partition {
     pub(crate) fn retire(&mut self, extents: &[RetiredExtent]) -> Result<()> {
         let mut at = self.retired;
         for extent in extents {
-            let end = extent.base_offset.plus(u64::from(extent.records));
+            let end = at.plus(u64::from(extent.records));
             if extent.base_offset != at || end > self.log_start {
                 return Err(Error::Internal(format!(
                     "extent {} cannot be retired: the next one is {at}, the log start {}",
@@ -99,11 +110,13 @@ impl Partition {
         Ok(())
     }
 
-    /// Forgets extents that are in the store, down to the newest `keep`.
-    pub(crate) fn evict(&mut self, keep: usize) {
+    /// Forgets extents that are in the store, down to the newest `keep`. Returns how many.
+    pub(crate) fn evict(&mut self, keep: usize) -> usize {
+        let before = self.recent.len();
         while self.recent.len() > keep && self.recent.front().is_some_and(|extent| extent.end() <= self.persisted) {
             self.recent.pop_front();
         }
+        before - self.recent.len()
     }
 
     pub(crate) fn status(&self, partition: PartitionIndex) -> PartitionStatus {

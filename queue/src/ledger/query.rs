@@ -1,7 +1,7 @@
 //! What may be asked of a ledger. Queries change nothing; the owner answers them between groups, so that they see only
 //! what is durable (L1).
 
-use super::{Extent, Ledger, RetiredExtent};
+use super::{CursorKey, Extent, Ledger, RetiredExtent};
 use crate::error::{Error, Result};
 use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, SegmentId, TopicId, TopicName};
 use crate::time::Timestamp;
@@ -137,8 +137,12 @@ impl Ledger {
             }
             Query::Cursors(namespace, page) => {
                 self.require_namespace(namespace)?;
-                let of = self.cursors.keys().filter(|(ns, ..)| ns == namespace).filter_map(|key| self.describe_cursor(key));
-                Ok(Answer::Cursors(paged(page, of, |c| format!("{}/{}", c.name, c.topic))))
+                // As a pair: in bytes, some characters of names come before the slash.
+                let after = page.after.as_deref().map(|after| after.split_once('/').unwrap_or((after, "")));
+                let is_after = |(ns, c, t): &&CursorKey| ns == namespace && after.is_none_or(|after| (c.as_str(), t.as_str()) > after);
+                let of = self.cursors.keys().filter(is_after).filter_map(|key| self.describe_cursor(key));
+                let rest = PageRequest { after: None, limit: page.limit };
+                Ok(Answer::Cursors(paged(&rest, of, |c| format!("{}/{}", c.name, c.topic))))
             }
             Query::Reclaimable { limit, released_before } => Ok(Answer::Reclaimable(self.reclaimable(*limit, *released_before))),
         }

@@ -27,6 +27,9 @@ pub use proto::ShardRow;
 /// The version of the rows that this program writes. It reads 1 to this.
 const VERSION: u32 = 1;
 
+/// Partitions whose newest extents may all be in memory: beyond it, only the busy ones keep theirs.
+const FULL_PARTITIONS: usize = 1_024;
+
 /// Which row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowKey {
@@ -104,14 +107,24 @@ impl Ledger {
         checkpoint
     }
 
-    /// The checkpoint is in the store: extents in it may leave memory, down to the newest `keep` of each partition.
+    /// The checkpoint is in the store: extents in it may leave memory, down to the newest `keep` of each partition. When
+    /// all partitions together hold more than [`FULL_PARTITIONS`] times `keep`, those longest without an append keep none.
     pub fn checkpointed(&mut self, checkpoint: &Checkpoint, keep: usize) {
+        let seq = JournalSeq(checkpoint.shard.seq);
         for extent in &checkpoint.extents {
-            if let Some(partition) = self.partitions.get_mut(&(TopicId(extent.topic), PartitionIndex(extent.partition))) {
-                let end = Offset(extent.base_offset + u64::from(extent.records));
-                partition.persisted = partition.persisted.max(end);
-                partition.evict(keep);
-            }
+            let key = (TopicId(extent.topic), PartitionIndex(extent.partition));
+            let Some(partition) = self.partitions.get_mut(&key) else { continue };
+            let end = Offset(extent.base_offset + u64::from(extent.records));
+            partition.persisted = partition.persisted.max(end);
+            self.recents.count -= partition.evict(keep);
+            self.recents.evictable.remove(&(partition.stored_by, key));
+            partition.stored_by = seq;
+            self.recents.evictable.insert((seq, key));
+        }
+        while self.recents.count > keep.saturating_mul(FULL_PARTITIONS)
+            && let Some((_, key)) = self.recents.evictable.pop_first()
+        {
+            self.recents.count -= self.partitions.get_mut(&key).map_or(0, |partition| partition.evict(0));
         }
     }
 
@@ -410,6 +423,7 @@ fn partition_from_row(w: &proto::PartitionRow) -> Partition {
         next: Offset(w.next),
         retired: Offset(w.retired),
         persisted: Offset(w.next),
+        stored_by: JournalSeq(0),
         fencing_token: w.fencing_token,
         bytes: w.bytes,
         extents: w.extents,

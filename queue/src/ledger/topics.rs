@@ -1,7 +1,7 @@
 //! Topics: create, change, trim, delete.
 
 use super::windows::RememberedReply;
-use super::{Applied, Ledger, Notice, Partition, Reply, RowKey, check_condition};
+use super::{Applied, Ledger, Notice, Partition, PartitionKey, Reply, RowKey, check_condition};
 use crate::error::{Error, Result};
 use crate::id::{NamespaceName, Offset, PartitionIndex, TopicId, TopicName};
 use crate::time::Timestamp;
@@ -110,9 +110,16 @@ impl Ledger {
             partition.deleted = true;
             partition.log_start = partition.next;
             if partition.retired == partition.next {
-                self.partitions.remove(&key);
+                self.remove_partition(key);
             }
             self.dirty.insert(RowKey::Partition(topic, index));
+        }
+    }
+
+    /// The last extent of a deleted topic's partition was retired.
+    pub(super) fn remove_partition(&mut self, key: PartitionKey) {
+        if let Some(partition) = self.partitions.remove(&key) {
+            self.recents.evictable.remove(&(partition.stored_by, key));
         }
     }
 
@@ -121,7 +128,7 @@ impl Ledger {
             return Applied::unchanged(Err(Error::unavailable("the topic was deleted while the request was under way")));
         };
         let indexes = match partition {
-            Some(index) => index.0..index.0 + 1,
+            Some(index) => index.0..index.0.saturating_add(1),
             None => 0..described.config.partitions,
         };
         let mut changed = false;

@@ -210,6 +210,17 @@ impl IdempotencyWindow {
         dirty.insert(RowKey::Idempotency(namespace.clone(), request.key.clone()));
     }
 
+    pub(crate) fn forget_namespace(&mut self, namespace: &NamespaceName, dirty: &mut BTreeSet<RowKey>) {
+        let from = (namespace.clone(), Arc::from(""));
+        let of: Vec<_> = self.by_key.range(from..).map(|(key, _)| key).take_while(|(ns, _)| ns == namespace).cloned().collect();
+        for (namespace, key) in of {
+            if let Some(remembered) = self.by_key.remove(&(namespace.clone(), key.clone())) {
+                self.by_expiry.remove(&(remembered.expires_at, namespace.clone(), key.clone()));
+            }
+            dirty.insert(RowKey::Idempotency(namespace, key));
+        }
+    }
+
     pub(crate) fn restore(&mut self, namespace: NamespaceName, key: Arc<str>, remembered: Remembered) {
         self.by_expiry.insert((remembered.expires_at, namespace.clone(), key.clone()));
         if let Some(old) = self.by_key.insert((namespace.clone(), key.clone()), remembered) {

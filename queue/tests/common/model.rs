@@ -46,7 +46,7 @@ enum Answer {
 #[derive(Clone, Debug)]
 pub(crate) enum Fate {
     Committed { at: i64, reply: CommitReply },
-    Refused,
+    Refused { at: i64 },
 }
 
 type CursorKey = (String, String, String);
@@ -102,7 +102,11 @@ impl Model {
 
     pub(crate) fn delete_namespace(&mut self, name: &str) -> bool {
         let used = self.topics.iter().any(|t| !t.deleted && t.namespace == name) || self.cursors.keys().any(|k| k.0 == name);
-        name != "default" && !used && self.namespaces.remove(name).is_some()
+        let done = name != "default" && !used && self.namespaces.remove(name).is_some();
+        if done {
+            self.requests.retain(|(namespace, _), _| namespace != name);
+        }
+        done
     }
 
     /// Whether it is answered, and whether anything changed.
@@ -198,16 +202,16 @@ impl Model {
         self.cursors.len() < before
     }
 
-    pub(crate) fn refuse(&mut self, segments: &[SegmentId]) {
+    pub(crate) fn refuse(&mut self, segments: &[SegmentId], now: i64) {
         for segment in segments {
-            self.fates.entry(*segment).or_insert(Fate::Refused);
+            self.fates.entry(*segment).or_insert(Fate::Refused { at: now });
         }
     }
 
     /// What a segment's commit answers, and whether anything changed.
     pub(crate) fn commit(&mut self, commit: &SegmentCommit, now: i64) -> (Told, bool) {
         match self.fates.get(&commit.segment) {
-            Some(Fate::Refused) => return (Told::Reply(all_refused(commit, now)), false),
+            Some(Fate::Refused { .. }) => return (Told::Reply(all_refused(commit, now)), false),
             Some(Fate::Committed { at, reply }) => {
                 let window = COMMIT_WINDOW.as_millis() as i64;
                 let kept = *at >= self.time - window;
@@ -216,7 +220,7 @@ impl Model {
             None => {}
         }
         if commit.segment.minted_at().plus(COMMIT_WINDOW).as_millis() < now {
-            self.fates.insert(commit.segment, Fate::Refused);
+            self.fates.insert(commit.segment, Fate::Refused { at: now });
             return (Told::Reply(all_refused(commit, now)), true);
         }
         let reply = self.decide(commit, now);
@@ -312,8 +316,7 @@ impl Model {
             let mut acks = Vec::new();
             for run in &atom.layout {
                 let next = bases.get_mut(&(run.topic, run.partition)).expect("the lab lays out what it stores");
-                let range =
-                    AckRange { partition: run.partition, first_offset: Offset(*next), count: run.count, duplicate: true };
+                let range = AckRange { partition: run.partition, first_offset: Offset(*next), count: run.count, duplicate: true };
                 acks.push((run.append, range));
                 *next += u64::from(run.count);
             }

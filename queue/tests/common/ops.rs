@@ -27,17 +27,51 @@ pub(crate) enum CheckpointOp {
 /// A command to be.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    PutNamespace { namespace: u8, condition: ConditionOp },
-    DeleteNamespace { namespace: u8 },
-    PutTopic { namespace: u8, topic: u8, partitions: u32, window_ms: u64, condition: ConditionOp, request: Option<(u8, u8)> },
-    DeleteTopic { namespace: u8, topic: u8, condition: ConditionOp },
-    Trim { pick: u8, partition: Option<u32>, share: u8 },
+    PutNamespace {
+        namespace: u8,
+        condition: ConditionOp,
+    },
+    DeleteNamespace {
+        namespace: u8,
+    },
+    PutTopic {
+        namespace: u8,
+        topic: u8,
+        partitions: u32,
+        window_ms: u64,
+        condition: ConditionOp,
+        request: Option<(u8, u8)>,
+    },
+    DeleteTopic {
+        namespace: u8,
+        topic: u8,
+        condition: ConditionOp,
+    },
+    Trim {
+        pick: u8,
+        partition: Option<u32>,
+        share: u8,
+    },
     PutCursor(CursorOp),
-    DeleteCursor { namespace: u8, cursor: u8, topic: Option<u8> },
-    Commit { segment: SegmentOp, requests: Vec<RequestOp> },
+    DeleteCursor {
+        namespace: u8,
+        cursor: u8,
+        topic: Option<u8>,
+    },
+    Commit {
+        segment: SegmentOp,
+        requests: Vec<RequestOp>,
+    },
     /// Segments never seen by the ledger, and one that was.
-    Refuse { fresh: u8, known: Option<u8> },
-    Retire { pick: u8, count: u8, out_of_turn: bool },
+    Refuse {
+        fresh: u8,
+        known: Option<u8>,
+    },
+    Retire {
+        pick: u8,
+        count: u8,
+        out_of_turn: bool,
+    },
     Forget,
 }
 
@@ -82,7 +116,11 @@ pub(crate) enum AskOp {
     /// This far from the end.
     Expect(u64),
     Fence(u64),
-    Producer { id: u8, epoch: u32, sequence: SequenceOp },
+    Producer {
+        id: u8,
+        epoch: u32,
+        sequence: SequenceOp,
+    },
     Dedup(Vec<u8>),
 }
 

@@ -1,0 +1,78 @@
+//! The command line: which commands there are and what all of them share.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::bench::BenchArgs;
+use crate::commands::config::ConfigArgs;
+use crate::commands::consume::ConsumeArgs;
+use crate::commands::cursor::CursorArgs;
+use crate::commands::fsck::FsckArgs;
+use crate::commands::produce::ProduceArgs;
+use crate::commands::topic::TopicArgs;
+use crate::dev::DevArgs;
+
+/// Lakefall: a serverless message queue over object storage.
+#[derive(Debug, Parser)]
+#[command(name = "lakefall", version, about, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// What client commands have in common.
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which server, which tenant, which output.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClientArgs {
+    /// The server that client commands talk to.
+    #[arg(long, global = true, env = "LAKEFALL_URL", default_value = "http://127.0.0.1:8080", help_heading = "Client options")]
+    pub(crate) url: String,
+    /// The namespace; without it the server's default.
+    #[arg(long, global = true, env = "LAKEFALL_NAMESPACE", help_heading = "Client options")]
+    pub(crate) namespace: Option<String>,
+    /// Print JSON, for scripts.
+    #[arg(long, global = true, help_heading = "Client options")]
+    pub(crate) json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run all roles in this process, with everything in a local folder.
+    Dev(DevArgs),
+    /// Run a gateway.
+    Gateway(RoleArgs),
+    /// Run a metadata replica.
+    Metadata(RoleArgs),
+    /// Run a compactor.
+    Compactor(RoleArgs),
+    /// Create, list, describe and delete topics.
+    Topic(TopicArgs),
+    /// Send records.
+    Produce(ProduceArgs),
+    /// Read records.
+    Consume(ConsumeArgs),
+    /// Named positions of consumers.
+    Cursor(CursorArgs),
+    /// Verify segments and index against the metadata, with the server stopped.
+    Fsck(FsckArgs),
+    /// Measure a server.
+    Bench(BenchArgs),
+    /// Show the configuration.
+    Config(ConfigArgs),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Roles of processes of their own take whatever they will take one day.
+#[derive(Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// Ignored.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub(crate) rest: Vec<String>,
+}

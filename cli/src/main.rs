@@ -1,0 +1,30 @@
+//! The `lakefall` executable: reads the command line, runs one command, turns its failure into a text and an exit code.
+
+mod args;
+mod bench;
+mod commands;
+mod dev;
+mod dev_parts;
+mod failure;
+mod input;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+
+fn main() -> ExitCode {
+    match commands::run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let text = failure.to_string();
+            if !text.is_empty() {
+                // Nobody is left to be told when standard error is closed too.
+                let _ = writeln!(std::io::stderr(), "lakefall: {text}");
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

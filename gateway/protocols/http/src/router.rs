@@ -1,0 +1,77 @@
+//! Which path is served by what, and what all handlers share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post, put};
+use lakefall_queue::clock::Ambient;
+use lakefall_queue::limits::Limits;
+use lakefall_queue::verbs::Verbs;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::RequestMetrics;
+use crate::{commit, cursors, docs, edge, namespaces, produce, read, topics};
+
+/// What the room is told by the gateway.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// When cancelled, long polls answer what they have, tails and acknowledgement streams end in order.
+    pub shutdown: CancellationToken,
+    /// Silence after which a live tail gets a comment, so that proxies keep the connection. Default 15 s.
+    pub heartbeat: Duration,
+    /// How many times larger than sent a compressed body may become. Default 100.
+    pub max_decompressed_ratio: u64,
+    /// Most appends in flight of one streamed request: what it may hold of the ingest buffer is this many times 1 MiB. Default 16.
+    pub stream_appends: usize,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self { shutdown: CancellationToken::new(), heartbeat: Duration::from_secs(15), max_decompressed_ratio: 100, stream_appends: 16 }
+    }
+}
+
+/// What handlers share.
+pub(crate) struct Api {
+    pub(crate) verbs: Arc<dyn Verbs>,
+    pub(crate) ambient: Ambient,
+    pub(crate) settings: HttpSettings,
+    pub(crate) metrics: RequestMetrics,
+}
+
+/// The shared state as handlers get it.
+pub(crate) type App = Arc<Api>;
+
+impl Api {
+    /// The limits in force.
+    pub(crate) fn limits(&self) -> &Limits {
+        self.verbs.limits()
+    }
+}
+
+/// The native API: `/v1/…` and `/docs`. The caller serves it; connections, timeouts, TLS and credentials are its own.
+pub fn router(verbs: Arc<dyn Verbs>, ambient: Ambient, settings: HttpSettings) -> Router {
+    let api: App = Arc::new(Api { verbs, ambient, settings, metrics: RequestMetrics::default() });
+    Router::new()
+        .route("/v1/topics/{topic}/records", post(produce::produce).get(read::read_topic).delete(topics::trim))
+        .route("/v1/topics/{topic}/records/stream", post(produce::stream::produce_stream))
+        .route("/v1/topics/{topic}/partitions/{partition}/records", get(read::read_partition))
+        .route("/v1/topics/{topic}/offsets", get(topics::offsets))
+        .route("/v1/topics/{topic}/objects", get(topics::objects))
+        .route("/v1/topics", get(topics::list).post(topics::create))
+        .route("/v1/topics/{topic}", put(topics::put).get(topics::describe).patch(topics::patch).delete(topics::delete))
+        .route("/v1/cursors", get(cursors::list))
+        .route("/v1/cursors/{cursor}", get(cursors::get).delete(cursors::delete))
+        .route("/v1/cursors/{cursor}/topics/{topic}", put(cursors::put).get(cursors::get_in_topic).delete(cursors::delete_in_topic))
+        .route("/v1/cursors/{cursor}/reset", post(cursors::reset))
+        .route("/v1/commit", post(commit::commit))
+        .route("/v1/namespaces", get(namespaces::list).post(namespaces::create))
+        .route("/v1/namespaces/{namespace}", put(namespaces::put).get(namespaces::get).delete(namespaces::delete))
+        .route("/v1/openapi.json", get(docs::openapi))
+        .route("/docs", get(docs::page))
+        .fallback(edge::not_found)
+        .method_not_allowed_fallback(edge::method_not_allowed)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&api), edge::edge))
+        .with_state(api)
+}

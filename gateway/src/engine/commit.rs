@@ -1,0 +1,131 @@
+//! Many appends and cursor moves, all or nothing: one atom of one segment, one journal entry.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use lakefall_queue::error::{Error, Result};
+use lakefall_queue::ledger::{Atom, AtomOutcome, Command, LayoutRun, Refusal, Reply, SegmentCommit};
+use lakefall_queue::topic::{Topic, Urgency};
+use lakefall_queue::verbs::{Admission, Appended, Caller, Commit, CursorMove, Idempotency, TopicAppend};
+use lakefall_queue::{PartitionIndex, Record, SegmentId};
+use tokio::sync::oneshot;
+
+use super::Engine;
+use super::append::{base, check_records, check_sizes, from_acks, has_dedup_id, lay_out, replayed_acks};
+use super::resources::unexpected;
+use crate::ingest::{Binding, Part, Settled, Submission};
+
+/// One append of a commit, as it is to be answered.
+struct Laid {
+    parts: Vec<(PartitionIndex, u64)>,
+    layout: Vec<LayoutRun>,
+}
+
+impl Engine {
+    pub(super) async fn commit_all(&self, caller: &Caller, commit: Commit) -> Result<Vec<Appended>> {
+        let Commit { appends, cursors, idempotency, admission } = commit;
+        check(&appends, &cursors)?;
+        if appends.is_empty() {
+            return self.move_cursors(caller, cursors, idempotency).await;
+        }
+        let topics = self.topics_of(caller, &appends).await?;
+        let (parts, laid) = self.lay_out_all(&topics, appends, idempotency.as_ref())?;
+        let settled = self.submit_all(caller, parts, &laid, cursors, idempotency, admission).await?;
+        answers(&settled, &laid).map_err(|refusal| {
+            if refusal == Refusal::TopicGone {
+                topics.iter().for_each(|topic| self.topics.forget(&caller.namespace, &topic.name));
+            }
+            refusal.into_error()
+        })
+    }
+
+    async fn topics_of(&self, caller: &Caller, appends: &[TopicAppend]) -> Result<Vec<Arc<Topic>>> {
+        let mut topics = Vec::with_capacity(appends.len());
+        for append in appends {
+            let topic = self.topic(caller, &append.topic).await?;
+            check_sizes(&topic, &append.records, &self.limits)?;
+            topics.push(topic);
+        }
+        Ok(topics)
+    }
+
+    fn lay_out_all(&self, topics: &[Arc<Topic>], appends: Vec<TopicAppend>, idempotency: Option<&Idempotency>) -> Result<(Vec<Part>, Vec<Laid>)> {
+        let (mut all, mut laid) = (Vec::new(), Vec::new());
+        for (index, (topic, append)) in topics.iter().zip(appends).enumerate() {
+            let (parts, layout, _) = self.parts(topic, append, idempotency, None, index as u32)?;
+            laid.push(Laid { parts: parts.iter().map(|p| (p.partition, p.records.len() as u64)).collect(), layout });
+            all.extend(parts);
+        }
+        Ok((all, laid))
+    }
+
+    async fn submit_all(
+        &self,
+        caller: &Caller,
+        parts: Vec<Part>,
+        laid: &[Laid],
+        cursors: Vec<CursorMove>,
+        idempotency: Option<Idempotency>,
+        admission: Admission,
+    ) -> Result<Settled> {
+        let layout = laid.iter().flat_map(|l| l.layout.iter().copied()).collect();
+        let binding = Some(Binding { namespace: caller.namespace.clone(), idempotency, layout, cursors });
+        let bytes = parts.iter().flat_map(|p| &p.records).map(Record::payload_bytes).sum();
+        let (reply, settled) = oneshot::channel();
+        let submitted = self.ingest.now();
+        self.ingest.submit(Submission { parts, binding, order: None, urgency: Urgency::Standard, bytes, submitted, reply, admission })?;
+        settled.await.unwrap_or_else(|_| Err(Error::unknown("the gateway failed while it stored the records")))
+    }
+
+    /// Without appends there is nothing to store: an atom without slices, of a segment that is never uploaded.
+    async fn move_cursors(&self, caller: &Caller, cursors: Vec<CursorMove>, idempotency: Option<Idempotency>) -> Result<Vec<Appended>> {
+        let segment = SegmentId::mint(self.ambient.now(), self.ambient.entropy.draw());
+        let atom = Atom { namespace: caller.namespace.clone(), idempotency, layout: Vec::new(), cursors };
+        let commit = SegmentCommit { segment, size: 0, extents: Vec::new(), atoms: vec![atom] };
+        match self.execute(&caller.namespace, Command::Commit(commit)).await? {
+            Reply::Committed(reply) => match reply.atoms.first() {
+                Some(AtomOutcome::Refused(refusal)) => Err(refusal.clone().into_error()),
+                _ => Ok(Vec::new()),
+            },
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn check(appends: &[TopicAppend], cursors: &[CursorMove]) -> Result<()> {
+    if appends.is_empty() && cursors.is_empty() {
+        return Err(Error::invalid("appends", "a commit needs an append or a cursor"));
+    }
+    let mut topics = HashSet::new();
+    for (index, append) in appends.iter().enumerate() {
+        check_records(&append.records)?;
+        if append.records.iter().any(has_dedup_id) {
+            return Err(Error::invalid(format!("/appends/{index}/records"), "an atomic commit takes no dedup_id: use an Idempotency-Key"));
+        }
+        if !topics.insert(&append.topic) {
+            return Err(Error::invalid(format!("/appends/{index}/topic"), format!("topic {} occurs twice: put its records into one append", append.topic)));
+        }
+    }
+    Ok(())
+}
+
+fn answers(settled: &Settled, laid: &[Laid]) -> Result<Vec<Appended>, Refusal> {
+    if let Some(acks) = replayed_acks(settled)? {
+        return Ok((0..laid.len()).map(|i| from_acks(acks, i as u32)).collect());
+    }
+    // A part's own refusal says more than that of the atom it took down.
+    let refusals = settled.parts.iter().filter_map(|part| base(part).err());
+    if let Some(refusal) = refusals.into_iter().find(|r| *r != Refusal::Atom) {
+        return Err(refusal);
+    }
+    if let Some(AtomOutcome::Refused(refusal)) = &settled.binding {
+        return Err(refusal.clone());
+    }
+    let mut outcomes = settled.parts.iter();
+    let mut answers = Vec::with_capacity(laid.len());
+    for Laid { parts, layout } in laid {
+        let bases = parts.iter().zip(&mut outcomes).map(|((partition, _), outcome)| base(outcome).map(|b| (*partition, b)));
+        answers.push(lay_out(bases.collect::<Result<_, _>>()?, parts, layout));
+    }
+    Ok(answers)
+}

@@ -1,0 +1,211 @@
+//! The engine: all verbs of the core over the ingest, the read path and the metadata service. Rooms see it only as
+//! [`Verbs`].
+
+mod append;
+mod commit;
+mod resources;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lakefall_metadata::Metadata;
+use lakefall_queue::clock::Ambient;
+use lakefall_queue::error::Result;
+use lakefall_queue::ledger::{Command, Reply};
+use lakefall_queue::limits::Limits;
+use lakefall_queue::topic::{Topic, TopicConfig, TopicDescription};
+use lakefall_queue::verbs::{
+    Admission, Append, Appended, Caller, Commit, Cursor, CursorMove, Fetched, Idempotency, Namespace, ObjectRange, OrderToken, Page, PageRequest,
+    Position, Precondition, Read, Start, Verbs,
+};
+use lakefall_queue::{CursorName, NamespaceName, Offset, PartitionIndex, TopicName};
+use lakefall_service::Tasks;
+use lakefall_storage::cache::Cache;
+use lakefall_storage::store::Store;
+use tokio_util::sync::CancellationToken;
+
+pub use crate::ingest::IngestConfig;
+use crate::ingest::{Gate, Ingest, Router};
+use crate::read::{Reader, Tails, follow};
+use crate::topics::Topics;
+
+/// How the engine works.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// How records become objects.
+    pub ingest: IngestConfig,
+    /// What callers may send and ask for.
+    pub limits: Limits,
+}
+
+/// What the engine works with.
+pub struct EngineParts {
+    /// Where segments go.
+    pub store: Store,
+    /// What was written and read lately.
+    pub cache: Arc<Cache>,
+    /// Where order comes from.
+    pub metadata: Arc<dyn Metadata>,
+    /// Time and randomness.
+    pub ambient: Ambient,
+}
+
+/// All verbs.
+pub struct Engine {
+    limits: Limits,
+    metadata: Arc<dyn Metadata>,
+    topics: Arc<Topics>,
+    ingest: Ingest,
+    gate: Gate,
+    router: Router,
+    reader: Reader,
+    ambient: Ambient,
+}
+
+impl Engine {
+    /// Starts the engine's tasks. They end when `stop` is cancelled: after [`Engine::drain`].
+    pub fn start(config: EngineConfig, parts: EngineParts, tasks: &Tasks, stop: CancellationToken) -> Arc<Self> {
+        let EngineParts { store, cache, metadata, ambient } = parts;
+        let topics = Arc::new(Topics::new(Arc::clone(&metadata)));
+        let tails = Arc::new(Tails::default());
+        let following = follow(Arc::clone(&tails), Arc::clone(&topics), Arc::clone(&metadata), stop.clone());
+        tasks.spawn_critical::<_, Infallible>("notices", following);
+        let gate = Gate::new(config.ingest.buffer_bytes, config.ingest.admission_wait);
+        let ingest = Ingest::start(config.ingest, store, Arc::clone(&cache), Arc::clone(&metadata), ambient.clone(), tasks, stop);
+        let reader = Reader { metadata: Arc::clone(&metadata), cache, tails, ambient: ambient.clone() };
+        Arc::new(Self { limits: config.limits, metadata, topics, ingest, gate, router: Router::default(), reader, ambient })
+    }
+
+    /// Takes no more records and returns when all that were taken are answered.
+    pub async fn drain(&self) {
+        self.ingest.drain().await;
+    }
+
+    async fn topic(&self, caller: &Caller, name: &TopicName) -> Result<Arc<Topic>> {
+        self.topics.get(&caller.namespace, name).await
+    }
+
+    async fn execute(&self, namespace: &NamespaceName, command: Command) -> Result<Reply> {
+        self.metadata.execute(namespace.shard(self.metadata.shards()), command).await
+    }
+}
+
+#[async_trait]
+impl Verbs for Engine {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    async fn admit(&self, _caller: &Caller, bytes: usize) -> Result<Admission> {
+        self.gate.admit(bytes).await
+    }
+
+    fn open_stream(&self) -> OrderToken {
+        self.ingest.open_stream()
+    }
+
+    async fn append(&self, caller: &Caller, append: Append) -> Result<Appended> {
+        self.append_once_or_again(caller, append).await
+    }
+
+    async fn commit(&self, caller: &Caller, commit: Commit) -> Result<Vec<Appended>> {
+        self.commit_all(caller, commit).await
+    }
+
+    async fn read(&self, caller: &Caller, read: Read) -> Result<Fetched> {
+        let topic = self.topic(caller, &read.topic).await?;
+        self.reader.read(&topic, &read).await
+    }
+
+    async fn offsets(&self, caller: &Caller, topic: &TopicName, partition: Option<PartitionIndex>, at: Start) -> Result<Vec<Position>> {
+        let topic = self.topic(caller, topic).await?;
+        let mut positions = Vec::new();
+        for index in indexes(&topic, partition) {
+            positions.push(self.reader.position(&topic, index, at).await?);
+        }
+        Ok(positions)
+    }
+
+    async fn trim(&self, caller: &Caller, topic: &TopicName, partition: Option<PartitionIndex>, before: Offset) -> Result<Vec<Position>> {
+        let described = self.topic(caller, topic).await?;
+        if let Some(partition) = partition {
+            self.reader.position(&described, partition, Start::Earliest).await?;
+        }
+        self.execute(&caller.namespace, Command::Trim { topic: described.id, partition, before }).await?;
+        self.offsets(caller, topic, partition, Start::Earliest).await
+    }
+
+    async fn put_topic(
+        &self,
+        caller: &Caller,
+        name: &TopicName,
+        config: TopicConfig,
+        condition: Precondition,
+        idempotency: Option<Idempotency>,
+    ) -> Result<(Topic, bool)> {
+        self.put_topic_checked(caller, name, config, condition, idempotency).await
+    }
+
+    async fn describe_topic(&self, caller: &Caller, name: &TopicName) -> Result<TopicDescription> {
+        self.describe(caller, name).await
+    }
+
+    async fn list_topics(&self, caller: &Caller, page: PageRequest) -> Result<Page<Topic>> {
+        self.topics_page(caller, page).await
+    }
+
+    async fn delete_topic(&self, caller: &Caller, name: &TopicName, condition: Precondition) -> Result<()> {
+        let command = Command::DeleteTopic { namespace: caller.namespace.clone(), name: name.clone(), condition };
+        self.execute(&caller.namespace, command).await?;
+        self.topics.forget(&caller.namespace, name);
+        Ok(())
+    }
+
+    async fn objects(&self, caller: &Caller, topic: &TopicName, partition: PartitionIndex, from: Offset, limit: usize) -> Result<Vec<ObjectRange>> {
+        let topic = self.topic(caller, topic).await?;
+        let extents = self.reader.extents(&topic, partition, from, limit).await?;
+        Ok(extents.into_iter().map(|extent| resources::object_range(partition, &extent)).collect())
+    }
+
+    async fn put_cursor(&self, caller: &Caller, change: CursorMove) -> Result<Cursor> {
+        self.cursor_moved(caller, change).await
+    }
+
+    async fn get_cursor(&self, caller: &Caller, cursor: &CursorName) -> Result<Vec<Cursor>> {
+        self.cursor(caller, cursor).await
+    }
+
+    async fn list_cursors(&self, caller: &Caller, page: PageRequest) -> Result<Page<Cursor>> {
+        self.cursors_page(caller, page).await
+    }
+
+    async fn delete_cursor(&self, caller: &Caller, cursor: &CursorName, topic: Option<&TopicName>) -> Result<()> {
+        let command = Command::DeleteCursor { namespace: caller.namespace.clone(), cursor: cursor.clone(), topic: topic.cloned() };
+        self.execute(&caller.namespace, command).await.map(|_| ())
+    }
+
+    async fn put_namespace(&self, _caller: &Caller, name: &NamespaceName, description: String, condition: Precondition) -> Result<(Namespace, bool)> {
+        self.namespace_put(name, description, condition).await
+    }
+
+    async fn get_namespace(&self, _caller: &Caller, name: &NamespaceName) -> Result<Namespace> {
+        self.namespace(name).await
+    }
+
+    async fn list_namespaces(&self, _caller: &Caller, page: PageRequest) -> Result<Page<Namespace>> {
+        self.namespaces_page(page).await
+    }
+
+    async fn delete_namespace(&self, _caller: &Caller, name: &NamespaceName, condition: Precondition) -> Result<()> {
+        self.execute(name, Command::DeleteNamespace { name: name.clone(), condition }).await.map(|_| ())
+    }
+}
+
+/// The partition named, or all.
+fn indexes(topic: &Topic, partition: Option<PartitionIndex>) -> Vec<PartitionIndex> {
+    match partition {
+        Some(partition) => vec![partition],
+        None => (0..topic.config.partitions).map(PartitionIndex).collect(),
+    }
+}

@@ -1,0 +1,201 @@
+//! From records to durable offsets: the open segment, when it leaves, its upload, its commit and the answers.
+//!
+//! Records of all topics and tenants gather in one open segment. It leaves when it is full, or as soon as a PUT token is
+//! free and few uploads are under way: so a lone record leaves at once, and under load segments grow by themselves. An
+//! idle gateway has no timer running.
+
+mod admission;
+mod build;
+mod flush;
+mod order;
+mod pace;
+mod route;
+mod upload;
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lakefall_metadata::Metadata;
+use lakefall_queue::clock::Ambient;
+use lakefall_queue::error::{Error, Result};
+use lakefall_queue::ledger::{AtomOutcome, LayoutRun, Refusal, SliceCondition};
+use lakefall_queue::topic::{Compression, Urgency};
+use lakefall_queue::verbs::{Admission, CursorMove, Idempotency, OrderToken};
+use lakefall_queue::{NamespaceName, Offset, PartitionIndex, Record, TopicId};
+use lakefall_service::Tasks;
+use lakefall_storage::cache::Cache;
+use lakefall_storage::store::Store;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use admission::Gate;
+pub(crate) use order::{OrderKey, Orders};
+pub(crate) use route::{Routed, Router};
+
+/// How records become objects.
+#[derive(Clone, Debug)]
+pub struct IngestConfig {
+    /// A segment that holds this many bytes of records leaves.
+    pub target_bytes: usize,
+    /// A record batch is closed at this many bytes before compression.
+    pub batch_bytes: usize,
+    /// PUT requests per second; `None` is no limit.
+    pub puts_per_second: Option<f64>,
+    /// PUT requests that may be saved up.
+    pub put_burst: u32,
+    /// Uploads at once, at most.
+    pub uploads_max: usize,
+    /// A segment that is not full waits while this many uploads are under way.
+    pub uploads_eager: usize,
+    /// Bytes admitted and not yet stored, at most.
+    pub buffer_bytes: usize,
+    /// How long a request waits for room before it is refused.
+    pub admission_wait: Duration,
+}
+
+/// Records of one request for one partition.
+pub(crate) struct Part {
+    pub(crate) topic: TopicId,
+    pub(crate) partition: PartitionIndex,
+    pub(crate) compression: Compression,
+    pub(crate) records: Vec<Record>,
+    pub(crate) condition: Option<Box<SliceCondition>>,
+}
+
+/// What binds the parts of a request together.
+pub(crate) struct Binding {
+    pub(crate) namespace: NamespaceName,
+    pub(crate) idempotency: Option<Idempotency>,
+    pub(crate) layout: Vec<LayoutRun>,
+    pub(crate) cursors: Vec<CursorMove>,
+}
+
+/// A request on its way into a segment.
+pub(crate) struct Submission {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) binding: Option<Binding>,
+    pub(crate) order: Option<OrderKey>,
+    pub(crate) urgency: Urgency,
+    pub(crate) bytes: usize,
+    pub(crate) submitted: Duration,
+    pub(crate) reply: oneshot::Sender<Result<Settled>>,
+    /// Given back when the request is answered.
+    pub(crate) admission: Admission,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// For each part.
+    pub(crate) parts: Vec<PartOutcome>,
+    /// For a bound request.
+    pub(crate) binding: Option<AtomOutcome>,
+}
+
+/// What became of a part.
+#[derive(Clone, Debug)]
+pub(crate) enum PartOutcome {
+    Stored(Offset),
+    Duplicate(Offset),
+    Refused(Refusal),
+}
+
+/// The way in. Owned by the engine; its tasks hold the rest.
+pub(crate) struct Ingest {
+    shared: Arc<Shared>,
+}
+
+/// What the tasks of the ingest share.
+pub(crate) struct Shared {
+    pub(crate) config: IngestConfig,
+    pub(crate) store: Store,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) metadata: Arc<dyn Metadata>,
+    pub(crate) ambient: Ambient,
+    pub(crate) tasks: Tasks,
+    pub(crate) open: Mutex<Open>,
+    pub(crate) wake: Notify,
+    pub(crate) uploads: Mutex<pace::Uploads>,
+    pub(crate) orders: Orders,
+    streams: AtomicU64,
+}
+
+/// The open segment.
+#[derive(Default)]
+pub(crate) struct Open {
+    pub(crate) submissions: Vec<Submission>,
+    pub(crate) bytes: usize,
+    pub(crate) closed: bool,
+}
+
+impl Ingest {
+    /// Starts the task that closes segments. `stop` ends it, after the drain.
+    pub(crate) fn start(
+        config: IngestConfig,
+        store: Store,
+        cache: Arc<Cache>,
+        metadata: Arc<dyn Metadata>,
+        ambient: Ambient,
+        tasks: &Tasks,
+        stop: CancellationToken,
+    ) -> Self {
+        let uploads = pace::Uploads::new(&config, ambient.clock.elapsed());
+        let shared = Arc::new(Shared {
+            store,
+            cache,
+            metadata,
+            ambient,
+            tasks: tasks.clone(),
+            open: Mutex::default(),
+            wake: Notify::new(),
+            uploads: Mutex::new(uploads),
+            orders: Orders::default(),
+            streams: AtomicU64::new(1),
+            config,
+        });
+        tasks.spawn_critical("segment-flusher", flush::run(Arc::clone(&shared), stop));
+        Self { shared }
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.shared.ambient.clock.elapsed()
+    }
+
+    /// A name for a new pipelined stream.
+    pub(crate) fn open_stream(&self) -> OrderToken {
+        OrderToken(self.shared.streams.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// Puts a request into the open segment. Its place among the others is taken here, before anything is awaited.
+    pub(crate) fn submit(&self, submission: Submission) -> Result<()> {
+        if let Some(OrderKey::Stream(token)) = submission.order
+            && self.shared.orders.is_poisoned(token)
+        {
+            return Err(Error::StreamPoisoned);
+        }
+        let mut open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.closed {
+            return Err(Error::unavailable("this gateway is shutting down: use another one"));
+        }
+        open.bytes += submission.bytes;
+        open.submissions.push(submission);
+        drop(open);
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+
+    /// Takes no more requests and returns when all that were taken are answered.
+    pub(crate) async fn drain(&self) {
+        self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.shared.wake.notify_one();
+        loop {
+            let changed = self.shared.orders.idle.notified();
+            let empty = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).submissions.is_empty();
+            if empty && self.shared.uploads.lock().unwrap_or_else(PoisonError::into_inner).unsettled() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! When a segment may leave: PUT tokens (the cost dial), and how many uploads may be under way. Pure: takes the time,
+//! answers what to do.
+
+use std::time::Duration;
+
+use super::IngestConfig;
+
+/// The uploads under way and the right to start more.
+///
+/// The number of uploads at once adapts: it halves when the store throttles and creeps up by one per round of successes,
+/// as TCP does (additive increase, multiplicative decrease), between 1 and `uploads.max`.
+#[derive(Debug)]
+pub(crate) struct Uploads {
+    tokens: Option<Tokens>,
+    target_bytes: usize,
+    eager: usize,
+    max: f64,
+    allowed: f64,
+    uploading: usize,
+    unsettled: usize,
+}
+
+/// A token bucket.
+#[derive(Debug)]
+struct Tokens {
+    per_second: f64,
+    burst: f64,
+    level: f64,
+    at: Duration,
+}
+
+/// What to do with the open segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Send it now.
+    Close,
+    /// Look again when an upload ends.
+    AwaitUpload,
+    /// Look again after this time.
+    AwaitToken(Duration),
+}
+
+impl Uploads {
+    pub(crate) fn new(config: &IngestConfig, now: Duration) -> Self {
+        let burst = f64::from(config.put_burst.max(1));
+        Self {
+            tokens: config.puts_per_second.map(|per_second| Tokens { per_second, burst, level: burst, at: now }),
+            target_bytes: config.target_bytes,
+            eager: config.uploads_eager,
+            max: config.uploads_max as f64,
+            allowed: config.uploads_max as f64,
+            uploading: 0,
+            unsettled: 0,
+        }
+    }
+
+    /// What to do with an open segment of `bytes`, of which some record is `express`, or all are `patient` and younger
+    /// than a second.
+    pub(crate) fn decide(&mut self, bytes: usize, express: bool, patient: Option<Duration>, now: Duration) -> Decision {
+        let full = bytes >= self.target_bytes;
+        if self.uploading >= self.allowed as usize {
+            return Decision::AwaitUpload;
+        }
+        if full || express {
+            return Decision::Close;
+        }
+        if self.uploading >= self.eager {
+            return Decision::AwaitUpload;
+        }
+        if let Some(left) = patient {
+            return Decision::AwaitToken(left);
+        }
+        match self.tokens.as_mut().and_then(|tokens| tokens.missing(now)) {
+            Some(wait) => Decision::AwaitToken(wait),
+            None => Decision::Close,
+        }
+    }
+
+    /// A segment leaves.
+    pub(crate) fn started(&mut self, now: Duration) {
+        if let Some(tokens) = &mut self.tokens {
+            tokens.take(now);
+        }
+        self.uploading += 1;
+        self.unsettled += 1;
+    }
+
+    /// Its upload ended.
+    pub(crate) fn uploaded(&mut self, succeeded: bool) {
+        self.uploading = self.uploading.saturating_sub(1);
+        if succeeded {
+            self.allowed = (self.allowed + 1.0 / self.allowed).min(self.max);
+        }
+    }
+
+    /// Its requests were answered.
+    pub(crate) fn settled(&mut self) {
+        self.unsettled = self.unsettled.saturating_sub(1);
+    }
+
+    /// The store asked for fewer requests.
+    pub(crate) fn throttled(&mut self) {
+        self.allowed = (self.allowed / 2.0).max(1.0);
+    }
+
+    /// Segments whose requests are not answered.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.unsettled
+    }
+
+    pub(crate) fn uploading(&self) -> usize {
+        self.uploading
+    }
+}
+
+impl Tokens {
+    fn refill(&mut self, now: Duration) {
+        let gained = now.saturating_sub(self.at).as_secs_f64() * self.per_second;
+        self.level = (self.level + gained).min(self.burst);
+        self.at = now;
+    }
+
+    /// How long until there is a token; `None` if there is one. The wait is rounded up to a millisecond, the resolution
+    /// of the timer that waits for it.
+    fn missing(&mut self, now: Duration) -> Option<Duration> {
+        self.refill(now);
+        if self.level >= 1.0 {
+            return None;
+        }
+        let wait = Duration::from_secs_f64((1.0 - self.level) / self.per_second);
+        Some(wait.max(Duration::from_millis(1)))
+    }
+
+    /// A full segment leaves without waiting for a token and goes into debt, so that the rate holds on average.
+    fn take(&mut self, now: Duration) {
+        self.refill(now);
+        self.level -= 1.0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(puts_per_second: Option<f64>) -> IngestConfig {
+        IngestConfig {
+            target_bytes: 1_000,
+            batch_bytes: 100,
+            puts_per_second,
+            put_burst: 2,
+            uploads_max: 8,
+            uploads_eager: 2,
+            buffer_bytes: 10_000,
+            admission_wait: Duration::ZERO,
+        }
+    }
+
+    const START: Duration = Duration::from_secs(100);
+
+    #[test]
+    fn the_first_record_after_a_quiet_moment_leaves_at_once() {
+        let mut uploads = Uploads::new(&config(Some(10.0)), START);
+        assert_eq!(uploads.decide(1, false, None, START), Decision::Close);
+    }
+
+    #[test]
+    fn a_steady_trickle_waits_for_the_next_token() {
+        let mut uploads = Uploads::new(&config(Some(10.0)), START);
+        for _ in 0..2 {
+            assert_eq!(uploads.decide(1, false, None, START), Decision::Close);
+            uploads.started(START);
+            uploads.uploaded(true);
+        }
+        let Decision::AwaitToken(wait) = uploads.decide(1, false, None, START) else { panic!("a third token") };
+        assert_eq!(wait.as_millis(), 100);
+        assert_eq!(uploads.decide(1, false, None, START + wait), Decision::Close);
+    }
+
+    #[test]
+    fn a_segment_that_is_not_full_waits_while_enough_uploads_are_under_way() {
+        let mut uploads = Uploads::new(&config(None), START);
+        uploads.started(START);
+        uploads.started(START);
+        assert_eq!(uploads.decide(1, false, None, START), Decision::AwaitUpload);
+        assert_eq!(uploads.decide(1_000, false, None, START), Decision::Close);
+        uploads.uploaded(true);
+        assert_eq!(uploads.decide(1, false, None, START), Decision::Close);
+    }
+
+    #[test]
+    fn throttling_halves_the_uploads_at_once_and_success_brings_them_back() {
+        let mut uploads = Uploads::new(&config(None), START);
+        for _ in 0..4 {
+            uploads.throttled();
+        }
+        uploads.started(START);
+        assert_eq!(uploads.decide(1_000, false, None, START), Decision::AwaitUpload, "one at a time");
+        for _ in 0..100 {
+            uploads.uploaded(true);
+        }
+        for _ in 0..7 {
+            uploads.started(START);
+        }
+        assert_eq!(uploads.decide(1_000, false, None, START), Decision::Close, "eight again");
+    }
+}

@@ -1,0 +1,11 @@
+//! The gateway: everything between a protocol room and the stores. It gathers records into segments, uploads and commits
+//! them, and reads them back through a cache. It keeps nothing that it could not lose: a gateway may die at any moment.
+
+pub mod engine;
+mod ingest;
+pub mod listen;
+pub mod metrics;
+mod read;
+mod topics;
+
+pub use engine::{Engine, EngineConfig};

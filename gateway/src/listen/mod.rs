@@ -1,0 +1,199 @@
+//! The listener of the public API: its own accept loop with a cap on connections and a timeout on everything that a client
+//! could draw out, for HTTP/1.1 and HTTP/2 (prior knowledge) on one port.
+//!
+//! `axum::serve` sets none of these. The protocol is told from the first bytes with a timer of our own, since hyper's
+//! detection waits without one.
+
+mod body;
+mod io;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use lakefall_service::Tasks;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+
+use body::TimedBody;
+use io::{Phase, TimedIo};
+
+/// What a client may draw out, and how many there may be.
+#[derive(Clone, Debug)]
+pub struct ListenConfig {
+    /// From the first byte of a request to the end of its head.
+    pub header_timeout: Duration,
+    /// Between two pieces of a request's body.
+    pub body_timeout: Duration,
+    /// Between two pieces of an answer that the client takes.
+    pub write_timeout: Duration,
+    /// Between two requests.
+    pub idle_timeout: Duration,
+    /// Connections at once; one more gets a 503 and is closed.
+    pub max_connections: usize,
+}
+
+/// First bytes of an HTTP/2 connection (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Longest head: request line and header fields.
+const HEAD_BYTES: usize = 16 << 10;
+const HEADERS: usize = 100;
+/// Requests at once on one HTTP/2 connection.
+const STREAMS: u32 = 256;
+/// Streams that a client may reset while we work on them, before the connection is closed (CVE-2023-44487).
+const RESETS: usize = 64;
+
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 210\r\n\r\n{\"type\":\"https://lakefall.dev/problems/too_many_connections\",\"title\":\"Too many connections\",\"status\":503,\"code\":\"too_many_connections\",\"outcome\":\"not_applied\",\"detail\":\"this gateway has no free connection: retry\"}";
+
+/// Serves until `stop`: then no connection is accepted, those that are open finish their request, and the future returns
+/// when the last is closed.
+pub async fn serve(listener: TcpListener, router: Router, config: ListenConfig, tasks: Tasks, stop: CancellationToken) -> Result<(), Infallible> {
+    let room = Arc::new(Semaphore::new(config.max_connections));
+    let config = Arc::new(config);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, most likely: wait for some to be closed.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            metrics::counter!(crate::metrics::CONNECTIONS_REFUSED).increment(1);
+            // Fits into the socket's empty buffer; a client that does not read it is closed all the same.
+            let _ = stream.try_write(TOO_MANY);
+            continue;
+        };
+        tasks.spawn("connection", connection(stream, router.clone(), Arc::clone(&config), stop.clone(), permit));
+    }
+    drop(listener);
+    let all = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
+    // Given back by each connection as it ends; the semaphore is never closed.
+    let _ = room.acquire_many(all).await;
+    Ok(())
+}
+
+async fn connection(stream: TcpStream, router: Router, config: Arc<ListenConfig>, stop: CancellationToken, permit: OwnedSemaphorePermit) {
+    metrics::gauge!(crate::metrics::CONNECTIONS).increment(1.0);
+    // Answers are written whole; waiting to fill a packet only delays them.
+    let _ = stream.set_nodelay(true);
+    let http2 = tokio::select! {
+        told = tokio::time::timeout(config.idle_timeout, is_http2(&stream, config.header_timeout)) => told.ok().flatten(),
+        () = stop.cancelled() => None,
+    };
+    match http2 {
+        Some(true) => serve_http2(stream, router, &config, &stop).await,
+        Some(false) => serve_http1(stream, router, &config, &stop).await,
+        None => {}
+    }
+    metrics::gauge!(crate::metrics::CONNECTIONS).decrement(1.0);
+    drop(permit);
+}
+
+/// Tells the protocol from the first bytes; `None` if the client closes or takes too long over them.
+async fn is_http2(stream: &TcpStream, header_timeout: Duration) -> Option<bool> {
+    let mut first = [0_u8; 24];
+    // The first byte may take as long as an idle connection may.
+    let mut seen = stream.peek(&mut first).await.ok().filter(|n| *n > 0)?;
+    let deadline = tokio::time::Instant::now() + header_timeout;
+    while seen < PREFACE.len() && PREFACE.starts_with(&first[..seen]) {
+        // More bytes do not make the socket readable anew: look again shortly.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let now = stream.peek(&mut first).await.ok()?;
+        if tokio::time::Instant::now() > deadline || now == 0 {
+            return None;
+        }
+        seen = now;
+    }
+    Some(first[..seen] == PREFACE[..seen.min(PREFACE.len())])
+}
+
+async fn serve_http1(stream: TcpStream, router: Router, config: &ListenConfig, stop: &CancellationToken) {
+    let phase = Phase::default();
+    let io = TimedIo::new(stream, config, Some(phase.clone()));
+    let body_timeout = config.body_timeout;
+    let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+        phase.busy();
+        let phase = phase.clone();
+        let mut router = router.clone();
+        async move {
+            let request = request.map(|body| Body::new(TimedBody::new(body, body_timeout)));
+            let response = router.call(request).await?;
+            Ok::<_, Infallible>(response.map(|body| phase.until_sent(body)))
+        }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(None).max_headers(HEADERS).max_buf_size(HEAD_BYTES.max(64 << 10));
+    let serving = builder.serve_connection(io, service);
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    log_end(ended);
+}
+
+async fn serve_http2(stream: TcpStream, router: Router, config: &ListenConfig, stop: &CancellationToken) {
+    let io = TimedIo::new(stream, config, None);
+    let body_timeout = config.body_timeout;
+    let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+        let mut router = router.clone();
+        async move { router.call(request.map(|body| Body::new(TimedBody::new(body, body_timeout)))).await }
+    });
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD_BYTES as u32)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(RESETS)
+        .adaptive_window(true)
+        .keep_alive_interval(config.idle_timeout)
+        .keep_alive_timeout(config.header_timeout);
+    let serving = builder.serve_connection(io, service);
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    log_end(ended);
+}
+
+/// Clients come and go: how is only of interest to who looks for it.
+fn log_end(ended: Result<(), hyper::Error>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_one_connection_too_many_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(TOO_MANY).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+        assert_eq!(length, body.len());
+    }
+}

@@ -1,0 +1,179 @@
+//! From an extent to records: batch by batch through the cache, decoded from the offset wanted. What is damaged is an
+//! error, never skipped.
+
+use bytes::Bytes;
+use lakefall_queue::error::{Error, Result};
+use lakefall_queue::ledger::{Extent, Query};
+use lakefall_queue::topic::Topic;
+use lakefall_queue::verbs::Read;
+use lakefall_queue::{Offset, PartitionIndex, StoredRecord};
+use lakefall_storage::batch::{BatchError, BatchHeader, DecodeContext, decode};
+use lakefall_storage::cache::Pool;
+use lakefall_storage::store::StoreError;
+
+use super::{At, Budget, Reader};
+
+/// Batches up to this size are decoded on the spot; larger ones on a blocking thread.
+const DECODE_HERE: usize = 16 << 10;
+/// Extents older than this are read through the pool for replays.
+const RECENT_MS: i64 = 60_000;
+
+/// A batch of an extent.
+struct Found {
+    bytes: Bytes,
+    base: Offset,
+    records: u32,
+}
+
+impl Reader {
+    /// Reads an extent from where the partition stands.
+    pub(super) async fn read_extent(
+        &self,
+        topic: &Topic,
+        read: &Read,
+        at: &mut At,
+        extent: &Extent,
+        budget: &mut Budget,
+        out: &mut Vec<StoredRecord>,
+    ) -> Result<()> {
+        let mut cursor = BatchCursor::new(extent);
+        while at.next < extent.end() && !budget.spent() && !at.finished {
+            let batch = self.next_batch(topic, at.partition, extent, &mut cursor, at.next).await?;
+            let batch_end = batch.base.plus(u64::from(batch.records));
+            let records = decode_batch(batch, at.partition, extent, at.next).await?;
+            take(read, at, records, batch_end, budget, out);
+        }
+        Ok(())
+    }
+
+    /// The records from `from` on of the batch that holds it, and the offset after that batch.
+    pub(super) async fn first_batch(
+        &self,
+        topic: &Topic,
+        partition: PartitionIndex,
+        extent: &Extent,
+        from: Offset,
+    ) -> Result<Option<(Vec<StoredRecord>, Offset)>> {
+        if from >= extent.end() {
+            return Ok(None);
+        }
+        let batch = self.next_batch(topic, partition, extent, &mut BatchCursor::new(extent), from).await?;
+        let end = batch.base.plus(u64::from(batch.records));
+        Ok(Some((decode_batch(batch, partition, extent, from).await?, end)))
+    }
+
+    /// Steps over batch headers until the one that holds `from`.
+    async fn next_batch(&self, topic: &Topic, partition: PartitionIndex, extent: &Extent, cursor: &mut BatchCursor, from: Offset) -> Result<Found> {
+        loop {
+            let head = self.bytes(topic, partition, extent, cursor.position, BatchHeader::LEN as u64).await?;
+            let header = BatchHeader::parse(&head).map_err(|e| damaged(extent, &e))?;
+            let length = header.total_len as u64;
+            let end = cursor.base.plus(u64::from(header.records));
+            if header.records == 0 || cursor.position + length > cursor.stop || end > extent.end() {
+                return Err(damaged(extent, &BatchError::Corrupt("its batches do not fit the extent")));
+            }
+            let (position, base) = (cursor.position, cursor.base);
+            cursor.position += length;
+            cursor.base = end;
+            if from < end {
+                let bytes = self.bytes(topic, partition, extent, position, length).await?;
+                return Ok(Found { bytes, base, records: header.records });
+            }
+        }
+    }
+
+    /// A range of the extent's object. R8: an object that is missing though the ledger refers to it is looked up once
+    /// more, then it is an alarm, never an empty answer.
+    async fn bytes(&self, topic: &Topic, partition: PartitionIndex, extent: &Extent, position: u64, length: u64) -> Result<Bytes> {
+        let stop = extent.position + u64::from(extent.length);
+        let range = position..(position + length).min(stop);
+        let pool = if self.ambient.now().as_millis() - extent.appended_at.as_millis() > RECENT_MS { Pool::Cold } else { Pool::Hot };
+        let error = match self.cache.get(extent.object, extent.object_size, range, pool).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) => error,
+        };
+        if !matches!(error, StoreError::NotFound { .. }) {
+            return Err(unreadable(extent, &error));
+        }
+        let query = Query::Locate { topic: topic.id, partition, from: extent.base_offset, max_bytes: 1, max_extents: 1 };
+        let located = self.located(topic, query).await?;
+        if located.log_start > extent.base_offset {
+            return Err(Error::BelowLogStart { partition, offset: extent.base_offset, log_start: located.log_start });
+        }
+        match located.extents.first() {
+            Some(moved) if moved.object != extent.object => Err(Error::unavailable("the records moved while they were read: read again")),
+            _ => {
+                tracing::error!(object = %extent.object, topic = %topic.name, partition = partition.0, "an object that is still referred to is missing");
+                Err(Error::DataUnavailable { object: extent.object, reason: "the object is missing from the store".to_owned() })
+            }
+        }
+    }
+}
+
+/// Where the next batch of an extent begins.
+struct BatchCursor {
+    position: u64,
+    base: Offset,
+    stop: u64,
+}
+
+impl BatchCursor {
+    fn new(extent: &Extent) -> Self {
+        Self { position: extent.position, base: extent.base_offset, stop: extent.position + u64::from(extent.length) }
+    }
+}
+
+async fn decode_batch(batch: Found, partition: PartitionIndex, extent: &Extent, from: Offset) -> Result<Vec<StoredRecord>> {
+    let context = DecodeContext::new(partition, batch.base, extent.appended_at);
+    let work = move || {
+        let mut records = Vec::new();
+        decode(&batch.bytes, context, from, &mut records).map(|()| records)
+    };
+    let small = u64::from(extent.length) <= DECODE_HERE as u64;
+    let decoded = if small {
+        work()
+    } else {
+        tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(e.to_string()))?
+    };
+    decoded.map_err(|error| damaged(extent, &error))
+}
+
+/// Takes what the budget and the bounds allow.
+fn take(read: &Read, at: &mut At, records: Vec<StoredRecord>, batch_end: Offset, budget: &mut Budget, out: &mut Vec<StoredRecord>) {
+    out.reserve(records.len().min(budget.records));
+    for record in records {
+        let beyond = read.until_offset.is_some_and(|until| record.offset >= until) || read.until_timestamp.is_some_and(|until| record.timestamp >= until);
+        if beyond {
+            at.finished = true;
+            return;
+        }
+        let bytes = record.payload_bytes();
+        if budget.records == 0 || (bytes > budget.bytes && !out.is_empty()) {
+            budget.bytes = 0;
+            return;
+        }
+        budget.records -= 1;
+        budget.bytes = budget.bytes.saturating_sub(bytes.max(1));
+        at.next = record.offset.plus(1);
+        out.push(record);
+        if budget.spent() {
+            return;
+        }
+    }
+    at.next = at.next.max(batch_end);
+}
+
+fn damaged(extent: &Extent, error: &BatchError) -> Error {
+    tracing::error!(object = %extent.object, position = extent.position, %error, "stored records are damaged");
+    Error::DataUnavailable { object: extent.object, reason: error.to_string() }
+}
+
+fn unreadable(extent: &Extent, error: &StoreError) -> Error {
+    match error {
+        StoreError::Throttled { .. } | StoreError::Unavailable { .. } => Error::unavailable(format!("the object store does not answer: {error}")),
+        StoreError::NotFound { .. } | StoreError::Collision { .. } | StoreError::Denied { .. } | StoreError::Full { .. } | StoreError::Other { .. } => {
+            tracing::error!(object = %extent.object, %error, "stored records cannot be read");
+            Error::DataUnavailable { object: extent.object, reason: error.to_string() }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The journal's bytes never change under our feet: a frozen entry of every shipped version, with one of each command,
+//! decodes to the same commands and is encoded to the same bytes.
+//!
+//! `UPDATE_FROZEN=1 cargo test -p lakefall-queue --test wire_compat` writes the newest version's file again. Do that only
+//! while the version was never shipped; afterwards, a change is a new version with its own file.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail a test")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lakefall_queue::id::{Epoch, JournalSeq};
+use lakefall_queue::ledger::{
+    Atom, Command, DedupClaim, JournalEntry, LayoutRun, ProposedExtent, RetiredExtent, SegmentCommit, Slice, SliceCondition,
+};
+use lakefall_queue::topic::{Cleanup, Compression, Retention, TopicConfig, Urgency};
+use lakefall_queue::verbs::{CursorMove, Idempotency, Precondition, ProducerStamp};
+use lakefall_queue::{CursorName, NamespaceName, Offset, PartitionIndex, SegmentId, ShardId, Timestamp, TopicId, TopicName};
+
+const AT: Timestamp = Timestamp::from_millis(1_735_689_600_123);
+
+fn frozen(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/frozen").join(name)
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
+    bytes.chunks(32).map(line).collect()
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(|c| !c.is_ascii_whitespace()).collect();
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+/// One of each command, and every optional field both there and absent.
+fn version_1() -> JournalEntry {
+    let namespace = NamespaceName::new("acme").unwrap();
+    let (orders, audit) = (TopicName::new("orders").unwrap(), TopicName::new("audit.log-2_x").unwrap());
+    let (topic, other) = (TopicId::new(ShardId(3), 7), TopicId::new(ShardId(3), 8));
+    let segment = |n: u128| SegmentId::mint(AT, n << 64);
+    let request = |key: &str| Some(Idempotency { key: key.into(), fingerprint: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10 });
+    let put_namespace = |condition| Command::PutNamespace { name: namespace.clone(), description: "Ångström & co".to_owned(), condition };
+    let put_topic = |config, condition, idempotency| Command::PutTopic {
+        namespace: namespace.clone(),
+        name: orders.clone(),
+        config,
+        condition,
+        idempotency,
+    };
+    let config = TopicConfig {
+        partitions: 12,
+        retention: Retention { age: Some(Duration::from_secs(7 * 86_400)), bytes: Some(1 << 40) },
+        cleanup: Cleanup::Compact,
+        compression: Compression::Lz4,
+        urgency: Urgency::Express,
+        dedup_window: Duration::from_millis(1_500),
+        max_record_bytes: Some(65_536),
+    };
+    let offsets = vec![(PartitionIndex(0), Offset(41)), (PartitionIndex(3), Offset::MAX)];
+    let change = CursorMove { cursor: CursorName::new("billing").unwrap(), topic: orders.clone(), offsets, if_version: Some(4) };
+    let plain_move = CursorMove { offsets: Vec::new(), if_version: None, topic: audit.clone(), ..change.clone() };
+    let condition = SliceCondition {
+        expect_offset: Some(Offset(0)),
+        fencing_token: Some(u64::MAX),
+        producer: Some(ProducerStamp { id: "sensor/17 ü".into(), epoch: 2, sequence: 1 << 33 }),
+        dedup: vec![DedupClaim { index: 0, hash: u128::MAX }, DedupClaim { index: 4, hash: 5 }],
+    };
+    let slice = Slice {
+        length: 4_096,
+        records: 5,
+        first_timestamp: Timestamp::from_millis(-1),
+        max_timestamp: AT,
+        atom: Some(0),
+        condition: Some(Box::new(condition)),
+    };
+    let extents = vec![
+        ProposedExtent {
+            topic,
+            partition: PartitionIndex(0),
+            position: 16,
+            slices: vec![slice.clone(), Slice { atom: None, condition: None, ..slice.clone() }],
+        },
+        ProposedExtent { topic: other, partition: PartitionIndex(2), position: 8_208, slices: vec![Slice { atom: Some(1), ..slice }] },
+    ];
+    let layout = vec![
+        LayoutRun { append: 0, topic, partition: PartitionIndex(0), count: 5 },
+        LayoutRun { append: 1, topic: other, partition: PartitionIndex(2), count: 1 },
+    ];
+    let atoms = vec![
+        Atom { namespace: namespace.clone(), idempotency: request("order-17"), layout, cursors: vec![change.clone(), plain_move] },
+        Atom { namespace: namespace.clone(), idempotency: None, layout: Vec::new(), cursors: Vec::new() },
+    ];
+    let retired = RetiredExtent { base_offset: Offset(12), records: 5, length: 4_096, object: segment(2) };
+    let cursor = change.cursor.clone();
+    JournalEntry {
+        shard: ShardId(3),
+        seq: JournalSeq(1_000_001),
+        epoch: Epoch(9),
+        time: AT,
+        commands: vec![
+            put_namespace(Precondition::Absent),
+            put_namespace(Precondition::Always),
+            Command::DeleteNamespace { name: namespace.clone(), condition: Precondition::Version(3) },
+            put_topic(config, Precondition::Present, request("create")),
+            put_topic(TopicConfig::default(), Precondition::Always, None),
+            Command::DeleteTopic { namespace: namespace.clone(), name: orders.clone(), condition: Precondition::Version(1) },
+            Command::Trim { topic, partition: Some(PartitionIndex(0)), before: Offset(40) },
+            Command::Trim { topic, partition: None, before: Offset(0) },
+            Command::PutCursor { namespace: namespace.clone(), change },
+            Command::DeleteCursor { namespace: namespace.clone(), cursor: cursor.clone(), topic: Some(orders) },
+            Command::DeleteCursor { namespace, cursor, topic: None },
+            Command::Commit(SegmentCommit { segment: segment(1), size: 1 << 23, extents, atoms }),
+            Command::RefuseSegments { segments: vec![segment(3), segment(4)] },
+            Command::Retire { topic, partition: PartitionIndex(1), extents: vec![retired] },
+            Command::ForgetObjects { objects: vec![segment(5)] },
+        ],
+    }
+}
+
+#[test]
+fn the_frozen_journal_entry_of_version_1_decodes_to_the_same_commands_and_back() {
+    let path = frozen("journal_entry_v1.hex");
+    if std::env::var_os("UPDATE_FROZEN").is_some() {
+        std::fs::write(&path, to_hex(&version_1().encode())).unwrap();
+    }
+    let bytes = from_hex(&std::fs::read_to_string(&path).unwrap());
+    let decoded = JournalEntry::decode(&bytes).unwrap();
+    assert_eq!(decoded, version_1());
+    assert_eq!(to_hex(&decoded.encode()), to_hex(&bytes));
+}
+
+/// A new command must be added to the sample: this match does not compile without it.
+#[test]
+fn the_sample_has_one_of_each_command() {
+    let mut found: Vec<u32> = version_1()
+        .commands
+        .iter()
+        .map(|command| match command {
+            Command::PutNamespace { .. } => 1,
+            Command::DeleteNamespace { .. } => 2,
+            Command::PutTopic { .. } => 3,
+            Command::DeleteTopic { .. } => 4,
+            Command::Trim { .. } => 5,
+            Command::PutCursor { .. } => 6,
+            Command::DeleteCursor { .. } => 7,
+            Command::Commit(_) => 8,
+            Command::RefuseSegments { .. } => 9,
+            Command::Retire { .. } => 10,
+            Command::ForgetObjects { .. } => 11,
+        })
+        .collect();
+    found.dedup();
+    assert_eq!(found, (1..=11).collect::<Vec<_>>());
+}

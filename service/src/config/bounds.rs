@@ -1,0 +1,104 @@
+//! The bounds of every number in the configuration, and the rules between settings. One refusal lists all that is wrong.
+
+use super::{Config, ConfigError};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Refuses a configuration with a setting out of bounds.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    let mut problems: Vec<String> = ranges(config)
+        .into_iter()
+        .filter(|(_, value, low, high)| value < low || value > high)
+        .map(|(key, value, low, high)| format!("{key} is {value}: allowed is {low} to {high}"))
+        .collect();
+    problems.extend(config.limits.check().err());
+    problems.extend(relations(config));
+    problems.extend(urls(config));
+    if problems.is_empty() { Ok(()) } else { Err(ConfigError::OutOfBounds(problems)) }
+}
+
+/// Key, value, least, most.
+fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
+    let Config { metadata, segment, uploads, ingest, cache, http, .. } = config;
+    vec![
+        ("metadata.shards", u64::from(metadata.shards), 1, 1_024),
+        ("metadata.group_max_bytes", metadata.group_max_bytes, 64 * KIB, 16 * MIB),
+        ("metadata.checkpoint_entries", metadata.checkpoint_entries, 1, 1_000_000),
+        ("metadata.checkpoint_bytes", metadata.checkpoint_bytes, 64 * KIB, 4 * GIB),
+        ("metadata.recent_extents", metadata.recent_extents as u64, 1, 10_000_000),
+        ("segment.target_bytes", segment.target_bytes as u64, KIB, 256 * MIB),
+        ("segment.put_burst", u64::from(segment.put_burst), 1, 100),
+        ("segment.batch_bytes", segment.batch_bytes as u64, KIB, 16 * MIB),
+        ("uploads.max", uploads.max as u64, 1, 256),
+        ("uploads.eager", uploads.eager as u64, 1, uploads.max as u64),
+        ("ingest.buffer_bytes", ingest.buffer_bytes as u64, MIB, 16 * GIB),
+        ("ingest.admission_wait_ms", ingest.admission_wait_ms, 0, 60_000),
+        ("cache.memory_bytes", cache.memory_bytes as u64, MIB, 256 * GIB),
+        ("cache.cold_bytes", cache.cold_bytes as u64, MIB, 256 * GIB),
+        ("cache.block_bytes", cache.block_bytes as u64, 64 * KIB, 16 * MIB),
+        ("cache.disk_bytes", cache.disk_bytes, 64 * MIB, 16 << 40),
+        ("http.header_timeout_ms", http.header_timeout_ms, 100, 300_000),
+        ("http.body_timeout_ms", http.body_timeout_ms, 100, 600_000),
+        ("http.write_timeout_ms", http.write_timeout_ms, 100, 600_000),
+        ("http.idle_timeout_ms", http.idle_timeout_ms, 1_000, 3_600_000),
+        ("http.max_connections", http.max_connections as u64, 1, 1_000_000),
+        ("http.drain_ms", http.drain_ms, 0, 600_000),
+    ]
+}
+
+/// What must hold between two settings.
+fn relations(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut at_least = |key: &str, value: usize, other: &str, low: usize| {
+        if value < low {
+            problems.push(format!("{key} is {value}: it must hold at least {other}, which is {low}"));
+        }
+    };
+    at_least("ingest.buffer_bytes", config.ingest.buffer_bytes, "limits.batch_bytes", config.limits.batch_bytes);
+    at_least("limits.batch_bytes", config.limits.batch_bytes, "limits.value_bytes", config.limits.value_bytes);
+    at_least("cache.memory_bytes", config.cache.memory_bytes, "cache.block_bytes", config.cache.block_bytes);
+    at_least("cache.cold_bytes", config.cache.cold_bytes, "cache.block_bytes", config.cache.block_bytes);
+    if let Some(rate) = config.segment.puts_per_second
+        && !(0.01..=10_000.0).contains(&rate)
+    {
+        problems.push(format!("segment.puts_per_second is {rate}: allowed is 0.01 to 10000"));
+    }
+    if config.listen == config.admin_listen && config.listen.port() != 0 {
+        problems.push(format!("listen and admin_listen are both {}: give them two ports", config.listen));
+    }
+    problems
+}
+
+fn urls(config: &Config) -> Option<String> {
+    let url = match config.store_url() {
+        Ok(url) => url,
+        Err(error) => return Some(error.to_string()),
+    };
+    match url.scheme() {
+        "file" | "memory" | "s3" => None,
+        other => Some(format!("store.url has the scheme {other:?}: use file, memory or s3")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_out_of_bounds_is_named_at_once() {
+        let mut config = Config::default();
+        config.segment.target_bytes = 1;
+        config.uploads.eager = 17;
+        config.segment.puts_per_second = Some(0.0);
+        config.limits.partitions = 0;
+        config.store.url = Some("ftp://x".into());
+        let ConfigError::OutOfBounds(problems) = config.check().unwrap_err() else { panic!("another error") };
+        let text = problems.join("\n");
+        for key in ["segment.target_bytes", "uploads.eager", "segment.puts_per_second", "limits.partitions", "store.url"] {
+            assert!(text.contains(key), "{key} is not in {text}");
+        }
+        assert_eq!(problems.len(), 5);
+    }
+}

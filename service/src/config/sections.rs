@@ -1,0 +1,215 @@
+//! The sections of the configuration: each setting with what it trades, its default and its bounds. Data only; bounds are
+//! enforced in `bounds`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Secret;
+use crate::secret::serialize_url;
+
+/// What `segment.puts_per_second` is on a store that bills for requests. At 0.005 USD per 1,000 PUTs this is at most
+/// 4.32 USD a day for each gateway under steady load, and nothing when idle.
+pub(super) const PUTS_PER_SECOND_BILLED: f64 = 10.0;
+
+/// Where objects are kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// `file:///folder`, `memory:///` (lost at exit) or `s3://bucket/prefix`. Moving it hides everything stored before.
+    /// Default: the folder `objects` of `data_dir`.
+    #[serde(serialize_with = "serialize_url")]
+    pub url: Option<String>,
+    /// Another S3 endpoint than Amazon's, like `http://127.0.0.1:9000`. Default none.
+    pub endpoint: Option<String>,
+    /// The bucket's region. Default none: the environment's or the store's own.
+    pub region: Option<String>,
+    /// Allows an endpoint without TLS: records and signatures travel in clear. Default false.
+    pub allow_http: bool,
+    /// `endpoint/bucket/key` instead of `bucket.endpoint/key`, for stores that know no virtual hosts. Default false.
+    pub path_style: bool,
+    /// The access key. Default none: the environment's or the machine's role.
+    pub access_key_id: Option<String>,
+    /// The secret that belongs to the access key. Default none.
+    pub secret_access_key: Option<Secret<String>>,
+}
+
+/// Where order is kept: journal, checkpoint, ownership.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetadataConfig {
+    /// `sqlite:///file` or `memory:` (lost at exit). Default: `metadata.sqlite` in `data_dir`.
+    #[serde(serialize_with = "serialize_url")]
+    pub url: Option<String>,
+    /// Ledgers that order independently of each other; a namespace lives in one. More spread load over owners and cost a
+    /// lease each. Fixed when a cluster is created. Default 16, in dev 1; 1 to 1,024.
+    pub shards: u32,
+    /// Largest journal entry. Larger groups amortise an fsync over more callers and hold the first of them longer.
+    /// Default 1 MiB; 64 KiB to 16 MiB.
+    pub group_max_bytes: u64,
+    /// Journal entries after which a checkpoint is written. Fewer start faster after a crash and write more.
+    /// Default 10,000; 1 to 1,000,000.
+    pub checkpoint_entries: u64,
+    /// Journal bytes after which a checkpoint is written. Default 64 MiB; 64 KiB to 4 GiB.
+    pub checkpoint_bytes: u64,
+    /// Extents of each shard kept in memory; older ones are read from the store. About 100 bytes each.
+    /// Default 100,000; 1 to 10,000,000.
+    pub recent_extents: usize,
+}
+
+impl Default for MetadataConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            shards: 16,
+            group_max_bytes: 1 << 20,
+            checkpoint_entries: 10_000,
+            checkpoint_bytes: 64 << 20,
+            recent_extents: 100_000,
+        }
+    }
+}
+
+/// How records become objects.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SegmentConfig {
+    /// Size at which the open segment closes, whatever the PUT rate. Larger objects are cheaper and need more memory.
+    /// Default 8 MiB; 1 KiB to 256 MiB.
+    pub target_bytes: usize,
+    /// PUT requests per second for each gateway: the bill's ceiling. A steady trickle waits half an interval on average,
+    /// so 10 costs 50 ms and at most 4.32 USD a day at 0.005 USD per 1,000 PUTs; 1 costs 500 ms and 0.43 USD.
+    /// Default none: 10 on `s3`, unlimited on `file` and `memory`. 0.01 to 10,000.
+    pub puts_per_second: Option<f64>,
+    /// PUT requests that a quiet time saves up, so that the first records after it leave at once. Default 2; 1 to 100.
+    pub put_burst: u32,
+    /// Uncompressed size at which a record batch closes. Larger compress better; a reader of one record decodes all of it.
+    /// Default 1 MiB; 1 KiB to 16 MiB.
+    pub batch_bytes: usize,
+}
+
+impl Default for SegmentConfig {
+    fn default() -> Self {
+        Self { target_bytes: 8 << 20, puts_per_second: None, put_burst: 2, batch_bytes: 1 << 20 }
+    }
+}
+
+/// How objects are uploaded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UploadsConfig {
+    /// Most uploads at the same time; fewer are used while the store is slow. Each holds a segment in memory.
+    /// Default 16; 1 to 256.
+    pub max: usize,
+    /// Uploads below which a segment leaves without being full. More lower the latency of small loads and make smaller
+    /// objects. Default 2; 1 to `uploads.max`.
+    pub eager: usize,
+}
+
+impl Default for UploadsConfig {
+    fn default() -> Self {
+        Self { max: 16, eager: 2 }
+    }
+}
+
+/// How much is accepted before it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IngestConfig {
+    /// Bytes of request bodies and unsent segments held at once; past it requests wait, then get 503. It is the largest
+    /// part of the process's memory under load. Default 64 MiB; 1 MiB to 16 GiB, at least `limits.batch_bytes`.
+    pub buffer_bytes: usize,
+    /// How long a request waits for room before 503. Longer hides bursts and lets clients pile up.
+    /// Default 1,000 ms; 0 to 60,000.
+    pub admission_wait_ms: u64,
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self { buffer_bytes: 64 << 20, admission_wait_ms: 1_000 }
+    }
+}
+
+/// What is kept near for readers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheConfig {
+    /// Memory for the tail, filled by the writers themselves. Tails that fall out of it are read from the store.
+    /// Default 64 MiB; 1 MiB to 256 GiB, at least `cache.block_bytes`.
+    pub memory_bytes: usize,
+    /// Memory for readers of old records, apart, so that a replay evicts nobody's tail. Default 16 MiB; 1 MiB to 256 GiB,
+    /// at least `cache.block_bytes`.
+    pub cold_bytes: usize,
+    /// Unit in which objects are fetched. Larger mean fewer requests and more bytes read in vain.
+    /// Default 1 MiB; 64 KiB to 16 MiB.
+    pub block_bytes: usize,
+    /// Folder of the disk tier; it may be lost at any time. Default none: no disk tier.
+    pub disk_path: Option<PathBuf>,
+    /// Size of the disk tier. Default 10 GiB; 64 MiB to 16 TiB.
+    pub disk_bytes: u64,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { memory_bytes: 64 << 20, cold_bytes: 16 << 20, block_bytes: 1 << 20, disk_path: None, disk_bytes: 10 << 30 }
+    }
+}
+
+/// Timeouts and caps of connections. Every one bounds what a slow or hostile client can hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// From the first byte of a request to the end of its headers. Default 10,000 ms; 100 to 300,000.
+    pub header_timeout_ms: u64,
+    /// Longest silence inside a request body. Default 30,000 ms; 100 to 600,000.
+    pub body_timeout_ms: u64,
+    /// Longest time that a client takes nothing of an answer. Default 30,000 ms; 100 to 600,000.
+    pub write_timeout_ms: u64,
+    /// Longest pause between two requests of a connection. Keep it above a load balancer's own. Default 75,000 ms;
+    /// 1,000 to 3,600,000.
+    pub idle_timeout_ms: u64,
+    /// Connections at once; more are refused. Each idle one costs some 10 KiB. Default 20,000; 1 to 1,000,000.
+    pub max_connections: usize,
+    /// How long a stop waits for requests in flight. Keep it below the orchestrator's patience.
+    /// Default 30,000 ms; 0 to 600,000.
+    pub drain_ms: u64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            header_timeout_ms: 10_000,
+            body_timeout_ms: 30_000,
+            write_timeout_ms: 30_000,
+            idle_timeout_ms: 75_000,
+            max_connections: 20_000,
+            drain_ms: 30_000,
+        }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives like `info,lakefall_metadata=debug`. Default info.
+    pub level: String,
+    /// `text` for people, `json` for collectors; both go to standard error. Default text.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}

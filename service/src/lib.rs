@@ -1,0 +1,18 @@
+//! What all roles share: configuration, telemetry, clock, tasks, shutdown, health.
+//!
+//! This crate knows no topic, no segment and no protocol: it must never depend on another part than `queue`.
+
+pub mod admin;
+pub mod clock;
+pub mod config;
+pub mod rlimit;
+pub mod secret;
+pub mod shutdown;
+pub mod tasks;
+pub mod telemetry;
+
+pub use admin::Readiness;
+pub use clock::system_ambient;
+pub use config::Config;
+pub use secret::Secret;
+pub use tasks::Tasks;
