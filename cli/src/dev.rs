@@ -21,6 +21,9 @@ use crate::failure::Failure;
 /// What stopping may take beyond `http.drain_ms`: the last flush and commit.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
+/// Threads for file system calls and compression: enough for all uploads at once. Each that allocates much keeps some of it.
+const BLOCKING_THREADS: usize = 32;
+
 /// Flags of `lakefall dev`; each wins over the environment, which wins over the file.
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
@@ -60,7 +63,12 @@ pub(crate) fn dev(args: DevArgs) -> Result<(), Failure> {
     let telemetry = Telemetry::install(&config.log).map_err(|error| Failure::Usage(error.to_string()))?;
     rlimit::raise_open_files();
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores).thread_name("lakefall").enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("lakefall")
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| Failure::Failed(format!("the runtime did not start: {error}")))?;
     let ended = runtime.block_on(Box::pin(serve(config, telemetry)));
     // What still runs was given its time; blocking threads must not hold the exit up.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lakefall_compactor::{Collector, CollectorConfig};
 use lakefall_gateway::engine::{Engine, EngineConfig, EngineParts, IngestConfig};
 use lakefall_gateway::listen::{self, ListenConfig};
 use lakefall_http::HttpSettings;
@@ -38,7 +39,11 @@ pub(crate) async fn start(config: Arc<Config>, tasks: Tasks, ambient: Ambient, _
         () = tokio::time::sleep(START) => return Err(Failure::Failed("the metadata store did not answer".to_owned())),
     }
     let cache = Arc::new(Cache::new(store.clone(), cache_config(&config)).await);
-    let parts = EngineParts { store, cache: Arc::clone(&cache), metadata: Arc::clone(&node) as Arc<dyn Metadata>, ambient: ambient.clone() };
+    let collector = Collector::new(collector_config(&config), Arc::clone(&node) as Arc<dyn Metadata>, store.clone(), ambient.clone());
+    // Stops with the first word of the stop, long before the node that it asks: what it was at is taken up again.
+    tasks.spawn_critical("collector", collector.run(tasks.token()));
+    let parts =
+        EngineParts { store, cache: Arc::clone(&cache), metadata: Arc::clone(&node) as Arc<dyn Metadata>, ambient: ambient.clone() };
     let engine = Engine::start(engine_config(&config)?, parts, &tasks, engine_stop.clone());
     let settings = HttpSettings { shutdown: tasks.token(), ..HttpSettings::default() };
     let router = lakefall_http::router(Arc::clone(&engine) as Arc<dyn Verbs>, ambient, settings);
@@ -78,7 +83,8 @@ fn create_folder(folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(folder).map_err(|error| Failure::Failed(format!("cannot create the data folder {}: {error}", folder.display())))
 }
 
-fn open_store(config: &Config) -> Result<Store, Failure> {
+/// Opens the object store; a local one is created if it is not there.
+pub(crate) fn open_store(config: &Config) -> Result<Store, Failure> {
     let url = config.store_url()?;
     if url.scheme() == "file"
         && let Ok(folder) = url.to_file_path()
@@ -91,7 +97,11 @@ fn open_store(config: &Config) -> Result<Store, Failure> {
         region: from.region.clone(),
         path_style: from.path_style.then_some(true),
         allow_http: from.allow_http,
-        access_key: from.access_key_id.clone().zip(from.secret_access_key.as_ref()).map(|(id, secret)| AccessKey { id, secret: secret.expose().clone() }),
+        access_key: from
+            .access_key_id
+            .clone()
+            .zip(from.secret_access_key.as_ref())
+            .map(|(id, secret)| AccessKey { id, secret: secret.expose().clone() }),
         ..S3Options::default()
     };
     let options = StoreOptions { s3, ..StoreOptions::default() };
@@ -131,6 +141,11 @@ fn cache_config(config: &Config) -> CacheConfig {
         disk: from.disk_path.clone().map(|path| DiskConfig { path, bytes }),
         ..CacheConfig::default()
     }
+}
+
+fn collector_config(config: &Config) -> CollectorConfig {
+    let from = &config.collector;
+    CollectorConfig { grace: Duration::from_secs(from.grace_seconds), interval: Duration::from_secs(from.interval_seconds) }
 }
 
 fn engine_config(config: &Config) -> Result<EngineConfig, Failure> {

@@ -12,4 +12,4 @@ mod supervisor;
 pub use supervisor::rebuild;
 
 pub use node::{Metadata, Node, NodeConfig, NoticeBatch};
-pub use store::{Lease, Loaded, MetadataStore, StoreError, WriterToken};
+pub use store::{ExtentScan, Lease, Loaded, MetadataStore, StoreError, WriterToken};

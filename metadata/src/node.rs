@@ -24,6 +24,10 @@ const NOTICES: usize = 4_096;
 /// How long a caller waits for an answer before it is told that it is unknown.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How often the owner and the store are looked at until they agree about where a partition begins. Two are enough unless
+/// retention is faster than the looks; a store that lost extents never agrees.
+const LOOKS: usize = 5;
+
 /// How the metadata service works.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -163,14 +167,18 @@ impl Node {
         tokio::time::timeout(DEADLINE, asked).await.unwrap_or_else(|_| Err(Error::unknown("the metadata service did not answer in time")))
     }
 
-    /// Puts the extents that left the owner's memory before those that are in it.
-    async fn with_stored(&self, shard: ShardId, scan: ExtentScan, located: Located) -> Result<Located> {
+    /// Puts the extents that left the owner's memory before those that are in it. `None`: since the owner was asked, the
+    /// first ones were retired and are gone from the store.
+    async fn with_stored(&self, shard: ShardId, scan: ExtentScan, located: Located) -> Result<Option<Located>> {
         let from = scan.from.max(located.retired);
         if from >= located.first_recent || from >= located.end {
-            return Ok(located);
+            return Ok(Some(located));
         }
         let scan = ExtentScan { from, below: located.first_recent, ..scan };
         let mut extents = self.store.scan_extents(shard, scan).await.map_err(read_error)?;
+        if extents.first().is_none_or(|extent| extent.base_offset > from) {
+            return Ok(None);
+        }
         let mut next = extents.last().map_or(from, Extent::end);
         let mut bytes: u64 = extents.iter().map(|e| u64::from(e.length)).sum();
         for extent in &located.extents {
@@ -181,7 +189,7 @@ impl Node {
             bytes += u64::from(extent.length);
             extents.push(*extent);
         }
-        Ok(Located { extents, ..located })
+        Ok(Some(Located { extents, ..located }))
     }
 
     async fn stored_time(
@@ -214,17 +222,22 @@ impl Metadata for Node {
     }
 
     async fn query(&self, shard: ShardId, query: Query) -> Result<Answer> {
-        let answer = self.ask(shard, |to| Request::Query(query.clone(), to)).await?;
-        match (query, answer) {
-            (Query::Locate { topic, partition, from, max_bytes, max_extents }, Answer::Located(located)) => {
-                let scan = ExtentScan { topic, partition, from, below: Offset(0), max_bytes, max_extents };
-                self.with_stored(shard, scan, located).await.map(Answer::Located)
+        for _ in 0..LOOKS {
+            let answer = self.ask(shard, |to| Request::Query(query.clone(), to)).await?;
+            match (&query, answer) {
+                (&Query::Locate { topic, partition, from, max_bytes, max_extents }, Answer::Located(located)) => {
+                    let scan = ExtentScan { topic, partition, from, below: Offset(0), max_bytes, max_extents };
+                    if let Some(located) = self.with_stored(shard, scan, located).await? {
+                        return Ok(Answer::Located(located));
+                    }
+                }
+                (&Query::LocateTime { topic, partition, at }, Answer::Located(located)) => {
+                    return self.stored_time(shard, topic, partition, at, located).await.map(Answer::Located);
+                }
+                (_, answer) => return Ok(answer),
             }
-            (Query::LocateTime { topic, partition, at }, Answer::Located(located)) => {
-                self.stored_time(shard, topic, partition, at, located).await.map(Answer::Located)
-            }
-            (_, answer) => Ok(answer),
         }
+        Err(Error::Internal("extents that the owner counts on are missing in the metadata store".to_owned()))
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<NoticeBatch>> {

@@ -13,6 +13,7 @@ use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{Answer, Checkpoint, Command, JournalEntry, Ledger, Query, Reply};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics as names;
@@ -95,11 +96,17 @@ impl Owner {
             return Stopped::Unsure(error);
         }
         let mut checkpointing: Option<CheckpointTask> = None;
-        let renew = self.lease.renew_within.map(|within| within / 3);
+        let mut renewal = self.lease.renew_within.map(renewal);
         let stopped = loop {
             tokio::select! {
                 biased;
                 done = finished(&mut checkpointing), if checkpointing.is_some() => self.checkpoint_done(done),
+                // Before the requests: an owner that always has some must not lose its lease over them.
+                () = due(&mut renewal), if renewal.is_some() => {
+                    if let Err(error) = self.store.renew(&self.lease).await {
+                        break Stopped::Unsure(error);
+                    }
+                }
                 request = requests.recv() => {
                     let Some(request) = request else { break Stopped::Asked };
                     if let Err(error) = self.group(request, requests).await {
@@ -107,11 +114,6 @@ impl Owner {
                     }
                     if checkpointing.is_none() && self.checkpoint_due() {
                         checkpointing = Some(self.start_checkpoint());
-                    }
-                }
-                () = pause(renew), if renew.is_some() => {
-                    if let Err(error) = self.store.renew(&self.lease).await {
-                        break Stopped::Unsure(error);
                     }
                 }
                 () = stop.cancelled() => break Stopped::Asked,
@@ -127,7 +129,8 @@ impl Owner {
 
     /// A last checkpoint, so that the next start has nothing to replay.
     pub(crate) async fn finish(&mut self) {
-        if self.uncheckpointed.entries > 0 {
+        // Rows are left over without an entry since when the last checkpoint failed.
+        if self.uncheckpointed.entries > 0 || self.ledger.dirty_rows() > 0 {
             let checkpoint = self.ledger.checkpoint();
             if let Err(error) = self.store.checkpoint(&self.lease, &checkpoint).await {
                 tracing::warn!(%error, "the last checkpoint failed; the next start replays the journal");
@@ -246,18 +249,27 @@ async fn finished(task: &mut Option<CheckpointTask>) -> (Checkpoint, Result<(), 
     }
 }
 
-async fn pause(within: Option<Duration>) {
-    match within {
-        Some(within) => tokio::time::sleep(within).await,
+/// Three chances to renew a lease before it ends.
+fn renewal(within: Duration) -> Interval {
+    let period = within / 3;
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+async fn due(renewal: &mut Option<Interval>) {
+    match renewal {
+        Some(interval) => drop(interval.tick().await),
         None => std::future::pending().await,
     }
 }
 
+/// What an error means after an attempt whose end is not known. Even `Fenced`: the next owner may have replayed that
+/// attempt's entry and dropped it with a checkpoint, so that the store no longer knows of it.
 fn ambiguous(error: StoreError) -> StoreError {
     match error {
-        StoreError::NotApplied(reason) => StoreError::Unknown(reason),
-        // Fenced: had ours been there, the store would have said so. It is certain that it never will be.
-        other => other,
+        unknown @ StoreError::Unknown(_) => unknown,
+        other => StoreError::Unknown(other.to_string()),
     }
 }
 

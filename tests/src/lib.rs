@@ -1,1 +1,21 @@
-//! x
+//! What the system tests stand on: the real executable as a child process, a small HTTP client, raw sockets, and a
+//! recorder and checker of histories. Must never depend on a crate of Lakefall: tests see what users see.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "only tests use it: a test fails where it stands, and tells what it saw"
+)]
+
+pub mod checker;
+pub mod client;
+pub mod dice;
+pub mod history;
+pub mod raw;
+pub mod rows;
+pub mod server;
+
+pub use client::{Answer, Client, Row};
+pub use server::{Options, Server};

@@ -40,7 +40,8 @@ impl Engine {
             let spare = records.clone();
             let bound = idempotency.is_some() || atomic;
             let one = TopicAppend { records, ..retry.clone_settings() };
-            let waiting = self.submit_one(caller, &topic, one, idempotency.as_ref(), bound, order.clone(), std::mem::take(&mut admission))?;
+            let waiting =
+                self.submit_one(caller, &topic, one, idempotency.as_ref(), bound, order.clone(), std::mem::take(&mut admission))?;
             match waiting.answer(0).await {
                 Err(Answered::TopicGone) if attempt < ATTEMPTS => {
                     self.topics.forget(&caller.namespace, &retry.topic);
@@ -211,7 +212,8 @@ impl Waiting {
         for (outcome, (partition, count)) in settled.parts.iter().zip(parts) {
             of.insert(partition, answers(outcome, partition, count as u32)?);
         }
-        let mut next: BTreeMap<PartitionIndex, std::vec::IntoIter<Option<AckRange>>> = of.into_iter().map(|(p, a)| (p, a.into_iter())).collect();
+        let mut next: BTreeMap<PartitionIndex, std::vec::IntoIter<Option<AckRange>>> =
+            of.into_iter().map(|(p, a)| (p, a.into_iter())).collect();
         let one = |run: &LayoutRun| {
             let of = next.get_mut(&run.partition);
             of.into_iter().flatten().take(run.count as usize).collect::<Vec<_>>()
@@ -255,7 +257,8 @@ fn replayed(settled: &Settled, append: u32) -> Result<Option<Appended>, Answered
 }
 
 pub(super) fn from_acks(acks: &[(u32, AckRange)], append: u32) -> Appended {
-    let ranges: Vec<AckRange> = acks.iter().filter(|(of, _)| *of == append).map(|(_, range)| AckRange { duplicate: true, ..*range }).collect();
+    let ranges: Vec<AckRange> =
+        acks.iter().filter(|(of, _)| *of == append).map(|(_, range)| AckRange { duplicate: true, ..*range }).collect();
     Appended { end: None, ranges }
 }
 
@@ -269,7 +272,11 @@ fn appended(outcomes: &[PartOutcome], parts: &[(PartitionIndex, u64)], layout: &
 pub(super) type Bases = BTreeMap<PartitionIndex, (Offset, bool)>;
 
 fn bases(outcomes: &[PartOutcome], parts: &[(PartitionIndex, u64)]) -> Result<Bases, Answered> {
-    outcomes.iter().zip(parts).map(|(outcome, (partition, _))| base(outcome).map(|base| (*partition, base)).map_err(Answered::from)).collect()
+    outcomes
+        .iter()
+        .zip(parts)
+        .map(|(outcome, (partition, _))| base(outcome).map(|base| (*partition, base)).map_err(Answered::from))
+        .collect()
 }
 
 pub(super) fn base(outcome: &PartOutcome) -> Result<(Offset, bool), Refusal> {
@@ -304,7 +311,9 @@ fn merge(acks: Vec<AckRange>) -> Vec<AckRange> {
     for ack in acks {
         match ranges.last_mut() {
             Some(last)
-                if last.partition == ack.partition && last.duplicate == ack.duplicate && last.first_offset.plus(u64::from(last.count)) == ack.first_offset =>
+                if last.partition == ack.partition
+                    && last.duplicate == ack.duplicate
+                    && last.first_offset.plus(u64::from(last.count)) == ack.first_offset =>
             {
                 last.count += ack.count;
             }

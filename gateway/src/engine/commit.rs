@@ -49,7 +49,12 @@ impl Engine {
         Ok(topics)
     }
 
-    fn lay_out_all(&self, topics: &[Arc<Topic>], appends: Vec<TopicAppend>, idempotency: Option<&Idempotency>) -> Result<(Vec<Part>, Vec<Laid>)> {
+    fn lay_out_all(
+        &self,
+        topics: &[Arc<Topic>],
+        appends: Vec<TopicAppend>,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<(Vec<Part>, Vec<Laid>)> {
         let (mut all, mut laid) = (Vec::new(), Vec::new());
         for (index, (topic, append)) in topics.iter().zip(appends).enumerate() {
             let (parts, layout, _) = self.parts(topic, append, idempotency, None, index as u32)?;
@@ -103,7 +108,10 @@ fn check(appends: &[TopicAppend], cursors: &[CursorMove]) -> Result<()> {
             return Err(Error::invalid(format!("/appends/{index}/records"), "an atomic commit takes no dedup_id: use an Idempotency-Key"));
         }
         if !topics.insert(&append.topic) {
-            return Err(Error::invalid(format!("/appends/{index}/topic"), format!("topic {} occurs twice: put its records into one append", append.topic)));
+            return Err(Error::invalid(
+                format!("/appends/{index}/topic"),
+                format!("topic {} occurs twice: put its records into one append", append.topic),
+            ));
         }
     }
     Ok(())

@@ -16,8 +16,8 @@ use lakefall_queue::ledger::{Command, Reply};
 use lakefall_queue::limits::Limits;
 use lakefall_queue::topic::{Topic, TopicConfig, TopicDescription};
 use lakefall_queue::verbs::{
-    Admission, Append, Appended, Caller, Commit, Cursor, CursorMove, Fetched, Idempotency, Namespace, ObjectRange, OrderToken, Page, PageRequest,
-    Position, Precondition, Read, Start, Verbs,
+    Admission, Append, Appended, Caller, Commit, Cursor, CursorMove, Fetched, Idempotency, Namespace, ObjectRange, OrderToken, Page,
+    PageRequest, Position, Precondition, Read, Start, Verbs,
 };
 use lakefall_queue::{CursorName, NamespaceName, Offset, PartitionIndex, TopicName};
 use lakefall_service::Tasks;
@@ -162,7 +162,14 @@ impl Verbs for Engine {
         Ok(())
     }
 
-    async fn objects(&self, caller: &Caller, topic: &TopicName, partition: PartitionIndex, from: Offset, limit: usize) -> Result<Vec<ObjectRange>> {
+    async fn objects(
+        &self,
+        caller: &Caller,
+        topic: &TopicName,
+        partition: PartitionIndex,
+        from: Offset,
+        limit: usize,
+    ) -> Result<Vec<ObjectRange>> {
         let topic = self.topic(caller, topic).await?;
         let extents = self.reader.extents(&topic, partition, from, limit).await?;
         Ok(extents.into_iter().map(|extent| resources::object_range(partition, &extent)).collect())
@@ -185,7 +192,13 @@ impl Verbs for Engine {
         self.execute(&caller.namespace, command).await.map(|_| ())
     }
 
-    async fn put_namespace(&self, _caller: &Caller, name: &NamespaceName, description: String, condition: Precondition) -> Result<(Namespace, bool)> {
+    async fn put_namespace(
+        &self,
+        _caller: &Caller,
+        name: &NamespaceName,
+        description: String,
+        condition: Precondition,
+    ) -> Result<(Namespace, bool)> {
         self.namespace_put(name, description, condition).await
     }
 

@@ -69,7 +69,12 @@ impl Engine {
         }
     }
 
-    pub(super) async fn namespace_put(&self, name: &NamespaceName, description: String, condition: Precondition) -> Result<(Namespace, bool)> {
+    pub(super) async fn namespace_put(
+        &self,
+        name: &NamespaceName,
+        description: String,
+        condition: Precondition,
+    ) -> Result<(Namespace, bool)> {
         match self.execute(name, Command::PutNamespace { name: name.clone(), description, condition }).await? {
             Reply::Namespace(namespace, created) => Ok((namespace, created)),
             other => Err(unexpected(&other)),

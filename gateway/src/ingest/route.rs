@@ -105,7 +105,9 @@ mod tests {
     /// The expected values stand in Kafka's own `UtilsTest.testMurmur2`.
     #[test]
     fn keys_hash_as_in_kafka() {
-        for (key, expected) in [("21", -973_932_308_i32), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536), ("abc", 479_470_107)] {
+        for (key, expected) in
+            [("21", -973_932_308_i32), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536), ("abc", 479_470_107)]
+        {
             assert_eq!(murmur2(key.as_bytes()), (expected & 0x7fff_ffff) as u32, "{key}");
         }
     }

@@ -20,20 +20,19 @@ const UPLOAD_FOR: Duration = Duration::from_secs(60);
 /// How long a commit is repeated before its requests are told that its outcome is unknown. Below the ledger's
 /// [`lakefall_queue::ledger::COMMIT_WINDOW`] by far.
 const COMMIT_FOR: Duration = Duration::from_secs(60);
+/// Segments below this many bytes are built on the spot, in a fraction of a millisecond; compressing larger ones takes
+/// milliseconds and goes to a blocking thread, away from those that serve sockets.
+const BUILD_HERE: usize = 64 << 10;
 /// Pauses between repetitions grow from the first to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
 type Replies = BTreeMap<ShardId, Result<Arc<CommitReply>>>;
 
 pub(super) async fn run(shared: Arc<Shared>, submissions: Vec<Submission>, mut turns: Turns) {
+    let mut slot = Slot { shared: Arc::clone(&shared), uploading: true };
     let id = SegmentId::mint(shared.ambient.now(), shared.ambient.entropy.draw());
     let (submissions, stored) = store(&shared, id, submissions).await;
-    {
-        let mut uploads = shared.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        uploads.uploaded(stored.is_ok());
-        metrics::gauge!(crate::metrics::UPLOADS_IN_FLIGHT).set(uploads.uploading() as f64);
-    }
-    shared.wake.notify_one();
+    slot.uploaded(stored.is_ok());
     turns.mine().await;
     match stored {
         Ok(mut built) => {
@@ -43,22 +42,52 @@ pub(super) async fn run(shared: Arc<Shared>, submissions: Vec<Submission>, mut t
         }
         Err(error) => refuse(&shared, submissions, &error),
     }
-    shared.uploads.lock().unwrap_or_else(PoisonError::into_inner).settled();
+    drop(slot);
     shared.orders.leave(turns);
+}
+
+/// A segment's place among the uploads; given back also when its task panics, so that others go on.
+struct Slot {
+    shared: Arc<Shared>,
+    uploading: bool,
+}
+
+impl Slot {
+    fn uploaded(&mut self, succeeded: bool) {
+        self.uploading = false;
+        let mut uploads = self.shared.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        uploads.uploaded(succeeded);
+        metrics::gauge!(crate::metrics::UPLOADS_IN_FLIGHT).set(uploads.uploading() as f64);
+        drop(uploads);
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.uploading {
+            self.uploaded(false);
+        }
+        self.shared.uploads.lock().unwrap_or_else(PoisonError::into_inner).settled();
+    }
 }
 
 /// Builds and uploads. What comes back committed nothing yet.
 async fn store(shared: &Arc<Shared>, id: SegmentId, submissions: Vec<Submission>) -> (Vec<Submission>, Result<Built>) {
     let (batch_bytes, now) = (shared.config.batch_bytes, shared.ambient.now());
-    // Compression takes milliseconds: not on the threads that serve sockets.
-    let work = tokio::task::spawn_blocking(move || {
+    let small = submissions.iter().map(|s| s.bytes).sum::<usize>() < BUILD_HERE;
+    let work = move || {
         let built = build(id, &submissions, batch_bytes, now);
         (submissions, built)
-    });
-    let (submissions, built) = match work.await {
-        Ok(done) => done,
-        // Only a panic ends here, and the submissions went with it: their callers see a dropped channel.
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    };
+    let (submissions, built) = if small {
+        work()
+    } else {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            // Only a panic ends here, and the submissions went with it: their callers see a dropped channel.
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
     };
     let stored = match built {
         Ok(built) => upload(shared, id, &built.segment.chunks).await.map(|()| {

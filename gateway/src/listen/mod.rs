@@ -14,6 +14,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use lakefall_service::Tasks;
@@ -22,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use body::TimedBody;
+use body::{TimedBody, Unread};
 use io::{Phase, TimedIo};
 
 /// What a client may draw out, and how many there may be.
@@ -53,10 +55,18 @@ const RESETS: usize = 64;
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 210\r\n\r\n{\"type\":\"https://lakefall.dev/problems/too_many_connections\",\"title\":\"Too many connections\",\"status\":503,\"code\":\"too_many_connections\",\"outcome\":\"not_applied\",\"detail\":\"this gateway has no free connection: retry\"}";
 
 /// Serves until `stop`: then no connection is accepted, those that are open finish their request, and the future returns
-/// when the last is closed.
-pub async fn serve(listener: TcpListener, router: Router, config: ListenConfig, tasks: Tasks, stop: CancellationToken) -> Result<(), Infallible> {
+/// when the last is closed. Dropped before that, it cuts those that are still open.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    config: ListenConfig,
+    tasks: Tasks,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
     let room = Arc::new(Semaphore::new(config.max_connections));
     let config = Arc::new(config);
+    let cut = CancellationToken::new();
+    let _cut_when_dropped = cut.clone().drop_guard();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -77,7 +87,12 @@ pub async fn serve(listener: TcpListener, router: Router, config: ListenConfig, 
             let _ = stream.try_write(TOO_MANY);
             continue;
         };
-        tasks.spawn("connection", connection(stream, router.clone(), Arc::clone(&config), stop.clone(), permit));
+        let served = connection(stream, router.clone(), Arc::clone(&config), stop.clone(), permit);
+        let cut = cut.clone();
+        tasks.spawn("connection", async move {
+            // Whoever was answered keeps the answer: commits run in tasks of their own.
+            cut.run_until_cancelled_owned(served).await;
+        });
     }
     drop(listener);
     let all = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
@@ -130,8 +145,12 @@ async fn serve_http1(stream: TcpStream, router: Router, config: &ListenConfig, s
         let phase = phase.clone();
         let mut router = router.clone();
         async move {
-            let request = request.map(|body| Body::new(TimedBody::new(body, body_timeout)));
-            let response = router.call(request).await?;
+            let unread = Unread::default();
+            let request = request.map(|body| Body::new(TimedBody::new(body, body_timeout, unread.clone())));
+            let mut response = router.call(request).await?;
+            if unread.get() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(response.map(|body| phase.until_sent(body)))
         }
     });
@@ -154,7 +173,7 @@ async fn serve_http2(stream: TcpStream, router: Router, config: &ListenConfig, s
     let body_timeout = config.body_timeout;
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
         let mut router = router.clone();
-        async move { router.call(request.map(|body| Body::new(TimedBody::new(body, body_timeout)))).await }
+        async move { router.call(request.map(|body| Body::new(TimedBody::new(body, body_timeout, Unread::default())))).await }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder

@@ -25,6 +25,13 @@ struct Found {
     records: u32,
 }
 
+impl Found {
+    /// What it holds if its records are like the one before.
+    fn expected_bytes(&self, before: &[StoredRecord]) -> usize {
+        self.records as usize * before.last().map_or(0, StoredRecord::payload_bytes)
+    }
+}
+
 impl Reader {
     /// Reads an extent from where the partition stands.
     pub(super) async fn read_extent(
@@ -39,6 +46,11 @@ impl Reader {
         let mut cursor = BatchCursor::new(extent);
         while at.next < extent.end() && !budget.spent() && !at.finished {
             let batch = self.next_batch(topic, at.partition, extent, &mut cursor, at.next).await?;
+            if !out.is_empty() && batch.expected_bytes(out) > budget.bytes {
+                // It would be decoded now for a few of its records, and once more for the others.
+                budget.bytes = 0;
+                return Ok(());
+            }
             let batch_end = batch.base.plus(u64::from(batch.records));
             let records = decode_batch(batch, at.partition, extent, at.next).await?;
             take(read, at, records, batch_end, budget, out);
@@ -63,7 +75,14 @@ impl Reader {
     }
 
     /// Steps over batch headers until the one that holds `from`.
-    async fn next_batch(&self, topic: &Topic, partition: PartitionIndex, extent: &Extent, cursor: &mut BatchCursor, from: Offset) -> Result<Found> {
+    async fn next_batch(
+        &self,
+        topic: &Topic,
+        partition: PartitionIndex,
+        extent: &Extent,
+        cursor: &mut BatchCursor,
+        from: Offset,
+    ) -> Result<Found> {
         loop {
             let head = self.bytes(topic, partition, extent, cursor.position, BatchHeader::LEN as u64).await?;
             let header = BatchHeader::parse(&head).map_err(|e| damaged(extent, &e))?;
@@ -130,11 +149,7 @@ async fn decode_batch(batch: Found, partition: PartitionIndex, extent: &Extent, 
         decode(&batch.bytes, context, from, &mut records).map(|()| records)
     };
     let small = u64::from(extent.length) <= DECODE_HERE as u64;
-    let decoded = if small {
-        work()
-    } else {
-        tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(e.to_string()))?
-    };
+    let decoded = if small { work() } else { tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(e.to_string()))? };
     decoded.map_err(|error| damaged(extent, &error))
 }
 
@@ -142,7 +157,8 @@ async fn decode_batch(batch: Found, partition: PartitionIndex, extent: &Extent, 
 fn take(read: &Read, at: &mut At, records: Vec<StoredRecord>, batch_end: Offset, budget: &mut Budget, out: &mut Vec<StoredRecord>) {
     out.reserve(records.len().min(budget.records));
     for record in records {
-        let beyond = read.until_offset.is_some_and(|until| record.offset >= until) || read.until_timestamp.is_some_and(|until| record.timestamp >= until);
+        let beyond = read.until_offset.is_some_and(|until| record.offset >= until)
+            || read.until_timestamp.is_some_and(|until| record.timestamp >= until);
         if beyond {
             at.finished = true;
             return;
@@ -170,8 +186,14 @@ fn damaged(extent: &Extent, error: &BatchError) -> Error {
 
 fn unreadable(extent: &Extent, error: &StoreError) -> Error {
     match error {
-        StoreError::Throttled { .. } | StoreError::Unavailable { .. } => Error::unavailable(format!("the object store does not answer: {error}")),
-        StoreError::NotFound { .. } | StoreError::Collision { .. } | StoreError::Denied { .. } | StoreError::Full { .. } | StoreError::Other { .. } => {
+        StoreError::Throttled { .. } | StoreError::Unavailable { .. } => {
+            Error::unavailable(format!("the object store does not answer: {error}"))
+        }
+        StoreError::NotFound { .. }
+        | StoreError::Collision { .. }
+        | StoreError::Denied { .. }
+        | StoreError::Full { .. }
+        | StoreError::Other { .. } => {
             tracing::error!(object = %extent.object, %error, "stored records cannot be read");
             Error::DataUnavailable { object: extent.object, reason: error.to_string() }
         }

@@ -66,13 +66,13 @@ impl Reader {
             let mut records = Vec::new();
             let mut budget = Budget { records: read.max_records, bytes: read.max_bytes };
             let mut served = Vec::new();
-            for index in 0..at.len() {
+            for (index, place) in at.iter_mut().enumerate() {
                 if budget.spent() {
                     break;
                 }
                 let before = records.len();
                 let ring = tail.as_ref().filter(|_| woken).map(|tail| &tail.topic);
-                self.read_partition(topic, read, &mut at[index], ring.map(|r| &**r), &mut budget, &mut records).await?;
+                self.read_partition(topic, read, place, ring.map(|r| &**r), &mut budget, &mut records).await?;
                 if records.len() > before {
                     served.push(index);
                 }
@@ -99,10 +99,6 @@ impl Reader {
         records: &mut Vec<StoredRecord>,
     ) -> Result<()> {
         while !at.finished && !budget.spent() {
-            if read.until_offset.is_some_and(|until| at.next >= until) {
-                at.finished = true;
-                return Ok(());
-            }
             let known = ring.and_then(|ring| ring.extents(at.partition, at.next));
             let located = match known {
                 Some((extents, end)) => Located { extents, end, log_start: at.log_start, first_recent: at.next, retired: at.log_start },
@@ -112,6 +108,10 @@ impl Reader {
             at.end = located.end;
             if at.next < located.log_start {
                 return Err(Error::BelowLogStart { partition: at.partition, offset: at.next, log_start: located.log_start });
+            }
+            if read.until_offset.is_some_and(|until| at.next >= until) {
+                at.finished = true;
+                return Ok(());
             }
             if located.extents.is_empty() || at.next >= located.end {
                 return Ok(());
@@ -171,7 +171,11 @@ impl Reader {
     /// Resolves a start to an offset.
     pub(crate) async fn position(&self, topic: &Topic, partition: PartitionIndex, start: Start) -> Result<Position> {
         self.check_partition(topic, partition)?;
-        self.begin(topic, partition, start).await.map(Position::from)
+        let at = match start {
+            Start::Offset(next) => At { next, ..self.begin(topic, partition, Start::Latest).await? },
+            _ => self.begin(topic, partition, start).await?,
+        };
+        Ok(at.into())
     }
 }
 

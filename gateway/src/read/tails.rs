@@ -118,7 +118,12 @@ impl Watcher {
 }
 
 /// The task that takes in notices.
-pub(crate) async fn run(tails: Arc<Tails>, topics: Arc<Topics>, metadata: Arc<dyn Metadata>, stop: CancellationToken) -> Result<(), Infallible> {
+pub(crate) async fn run(
+    tails: Arc<Tails>,
+    topics: Arc<Topics>,
+    metadata: Arc<dyn Metadata>,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
     let mut notices = metadata.subscribe();
     loop {
         let received = tokio::select! {

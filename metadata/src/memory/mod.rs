@@ -106,11 +106,15 @@ impl MetadataStore for MemoryStore {
             return Err(StoreError::NotApplied("injected: refused before it was applied".to_owned()));
         }
         let mut state = self.lock();
-        let shard = state.owned(lease)?;
         if let Some(Fault::LoseRequest) = fault {
             return Err(StoreError::Unknown("injected: lost before it was applied".to_owned()));
         }
-        let written = shard.journal.entry(seq.0).or_insert((token, payload)).0;
+        // What stands is told even after the reign: that is how an ambiguous append is settled.
+        let standing = state.by_shard.get(&lease.shard).and_then(|shard| shard.journal.get(&seq.0)).map(|(writer, _)| *writer);
+        let written = match standing {
+            Some(writer) => writer,
+            None => state.owned(lease)?.journal.entry(seq.0).or_insert((token, payload)).0,
+        };
         if let Some(Fault::LoseReply) = fault {
             return Err(StoreError::Unknown("injected: applied, and the reply lost".to_owned()));
         }

@@ -56,6 +56,12 @@ impl Journal {
         Ok(())
     }
 
+    /// How many shards the store was created with; `None` if it was never used.
+    pub(super) async fn shards(&self) -> Result<Option<u32>, StoreError> {
+        let known: Option<i64> = sqlx::query_scalar("SELECT shards FROM cluster").fetch_optional(&self.pool).await.map_err(store_error)?;
+        Ok(known.and_then(|shards| u32::try_from(shards).ok()))
+    }
+
     pub(super) async fn take(&self, shard: ShardId) -> Result<Epoch, StoreError> {
         let upsert = "INSERT INTO shards (id, epoch) VALUES (?1, 1) ON CONFLICT (id) DO UPDATE SET epoch = epoch + 1 RETURNING epoch";
         let epoch: i64 = sqlx::query_scalar(upsert).bind(i64::from(shard.0)).fetch_one(&self.pool).await.map_err(store_error)?;
@@ -95,14 +101,14 @@ impl Journal {
         if standing.as_deref() == Some(&writer[..]) { Ok(()) } else { Err(StoreError::Fenced) }
     }
 
-    pub(super) async fn read(&self, shard: ShardId, after: u64) -> Result<Vec<Bytes>, StoreError> {
-        let rows: Vec<Vec<u8>> = sqlx::query_scalar("SELECT payload FROM journal WHERE shard = ?1 AND seq > ?2 ORDER BY seq")
+    /// Every entry with its sequence, in order.
+    pub(super) async fn read(&self, shard: ShardId) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as("SELECT seq, payload FROM journal WHERE shard = ?1 ORDER BY seq")
             .bind(i64::from(shard.0))
-            .bind(after as i64)
             .fetch_all(&self.pool)
             .await
             .map_err(store_error)?;
-        Ok(rows.into_iter().map(Bytes::from).collect())
+        Ok(rows.into_iter().map(|(seq, payload)| (seq as u64, Bytes::from(payload))).collect())
     }
 
     pub(super) async fn drop_through(&self, shard: ShardId, seq: u64) -> Result<(), StoreError> {

@@ -11,7 +11,6 @@ mod tables;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,10 +43,19 @@ impl SqliteStore {
         Self::connect(path, None, true).await
     }
 
+    /// How many shards the store was created with; `None` if it was never used.
+    pub async fn shards(&self) -> Result<Option<u32>, StoreError> {
+        self.journal.shards().await
+    }
+
     /// What is stored of a shard, without taking it.
     pub async fn inspect(&self, shard: ShardId) -> Result<Loaded, StoreError> {
+        // The journal first: were it read last, a checkpoint that lands in between could have dropped entries that the
+        // tables read before do not hold.
+        let journal = self.journal.read(shard).await?;
         let (row, rows) = self.tables.load(shard).await?;
-        let entries = self.journal.read(shard, row.as_ref().map_or(0, |row| row.seq)).await?;
+        let after = row.as_ref().map_or(0, |row| row.seq);
+        let entries = journal.into_iter().filter(|(seq, _)| *seq > after).map(|(_, payload)| payload).collect();
         Ok(Loaded { shard: row, rows, entries })
     }
 
@@ -76,9 +84,9 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 async fn pool(path: &Path, connections: u32, read_only: bool) -> Result<SqlitePool, StoreError> {
-    let url = format!("sqlite://{}", path.display());
-    let options = SqliteConnectOptions::from_str(&url)
-        .map_err(|e| StoreError::Misconfigured(format!("{}: {e}", path.display())))?
+    // Not by URL: a path may hold `?`, `#` and `%`.
+    let options = SqliteConnectOptions::new()
+        .filename(path)
         .create_if_missing(!read_only)
         .read_only(read_only)
         .journal_mode(SqliteJournalMode::Wal)

@@ -46,6 +46,10 @@ impl Tables {
 
     pub(super) async fn write(&self, shard: ShardId, checkpoint: &Checkpoint) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await.map_err(store_error)?;
+        // First, so that a checkpoint of an owner who was fenced since it began never lies over a newer one.
+        if !put_shard(&mut tx, shard, &checkpoint.shard).await.map_err(store_error)? {
+            return Err(StoreError::Fenced);
+        }
         for row in &checkpoint.puts {
             put_row(&mut tx, shard, row).await.map_err(store_error)?;
         }
@@ -65,24 +69,17 @@ impl Tables {
                 .await
                 .map_err(store_error)?;
         }
-        put_shard(&mut tx, shard, &checkpoint.shard).await.map_err(store_error)?;
         tx.commit().await.map_err(|e| StoreError::Unknown(e.to_string()))
     }
 
     pub(super) async fn scan(&self, shard: ShardId, scan: ExtentScan) -> Result<Vec<Extent>, StoreError> {
-        // The extent that holds `from` begins at or before it: step back to it by the key, then go on forward.
-        let sql = format!(
-            "SELECT {EXTENT_COLUMNS} FROM extents WHERE shard = ?1 AND topic = ?2 AND partition = ?3 AND base_offset < ?5 AND base_offset >=
-                coalesce((SELECT max(base_offset) FROM extents WHERE shard = ?1 AND topic = ?2 AND partition = ?3 AND base_offset <= ?4), ?4)
-             ORDER BY base_offset LIMIT ?6"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        let rows = sqlx::query(sqlx::AssertSqlSafe(scan_sql()))
             .bind(i64::from(shard.0))
             .bind(scan.topic.0 as i64)
             .bind(i64::from(scan.partition.0))
             .bind(clamp(scan.from))
             .bind(clamp(scan.below))
-            .bind(scan.max_extents as i64)
+            .bind(i64::try_from(scan.max_extents.max(1)).unwrap_or(i64::MAX))
             .fetch_all(&self.pool)
             .await
             .map_err(store_error)?;
@@ -100,11 +97,7 @@ impl Tables {
         from: Offset,
         at: Timestamp,
     ) -> Result<Option<Extent>, StoreError> {
-        let sql = format!(
-            "SELECT {EXTENT_COLUMNS} FROM extents WHERE shard = ?1 AND topic = ?2 AND partition = ?3
-                AND base_offset + records > ?4 AND max_timestamp_ms >= ?5 ORDER BY base_offset LIMIT 1"
-        );
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+        let row = sqlx::query(sqlx::AssertSqlSafe(find_sql()))
             .bind(i64::from(shard.0))
             .bind(topic.0 as i64)
             .bind(i64::from(partition.0))
@@ -115,6 +108,22 @@ impl Tables {
             .map_err(store_error)?;
         row.as_ref().map(extent).transpose()
     }
+}
+
+/// The extent that holds `from` begins at or before it: step back to it by the key, then go on forward.
+fn scan_sql() -> String {
+    format!(
+        "SELECT {EXTENT_COLUMNS} FROM extents WHERE shard = ?1 AND topic = ?2 AND partition = ?3 AND base_offset < ?5 AND base_offset >=
+            coalesce((SELECT max(base_offset) FROM extents WHERE shard = ?1 AND topic = ?2 AND partition = ?3 AND base_offset <= ?4), ?4)
+         ORDER BY base_offset LIMIT ?6"
+    )
+}
+
+fn find_sql() -> String {
+    format!(
+        "SELECT {EXTENT_COLUMNS} FROM extents WHERE shard = ?1 AND topic = ?2 AND partition = ?3
+            AND base_offset + records > ?4 AND max_timestamp_ms >= ?5 ORDER BY base_offset LIMIT 1"
+    )
 }
 
 fn clamp(offset: Offset) -> i64 {
@@ -159,9 +168,11 @@ async fn put_extent(tx: &mut SqliteConnection, shard: ShardId, row: &proto::Exte
     Ok(())
 }
 
-async fn put_shard(tx: &mut SqliteConnection, shard: ShardId, row: &ShardRow) -> Result<(), sqlx::Error> {
-    let sql = "INSERT OR REPLACE INTO shards (shard, version, seq, epoch, time_ms, next_topic) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    sqlx::query(sql)
+/// Whether it was written: not over the row of a later reign.
+async fn put_shard(tx: &mut SqliteConnection, shard: ShardId, row: &ShardRow) -> Result<bool, sqlx::Error> {
+    let sql = "INSERT INTO shards (shard, version, seq, epoch, time_ms, next_topic) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        ON CONFLICT (shard) DO UPDATE SET version = ?2, seq = ?3, epoch = ?4, time_ms = ?5, next_topic = ?6 WHERE epoch <= ?4";
+    let done = sqlx::query(sql)
         .bind(i64::from(shard.0))
         .bind(i64::from(row.version))
         .bind(row.seq as i64)
@@ -170,5 +181,34 @@ async fn put_shard(tx: &mut SqliteConnection, shard: ShardId, row: &ShardRow) ->
         .bind(row.next_topic as i64)
         .execute(tx)
         .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of EXPLAIN QUERY PLAN: <https://www.sqlite.org/eqp.html>.
+    async fn plan(sql: String) -> Vec<String> {
+        // One connection: each has a database of its own in memory.
+        let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
+        let tables = Tables::new(pool, false).await.unwrap();
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"))).fetch_all(&tables.pool).await.unwrap();
+        rows.iter().map(|row| row.get("detail")).collect()
+    }
+
+    #[tokio::test]
+    async fn a_scan_of_extents_goes_by_the_primary_key_from_the_first_to_the_last_wanted() {
+        let plan = plan(scan_sql()).await;
+        let outer = "SEARCH extents USING PRIMARY KEY (shard=? AND topic=? AND partition=? AND base_offset>? AND base_offset<?)";
+        let inner = "SEARCH extents USING PRIMARY KEY (shard=? AND topic=? AND partition=? AND base_offset<?)";
+        assert!(plan.iter().any(|line| line == outer) && plan.iter().any(|line| line == inner), "{plan:#?}");
+        assert!(!plan.iter().any(|line| line.starts_with("SCAN extents") || line.contains("TEMP B-TREE")), "{plan:#?}");
+    }
+
+    #[tokio::test]
+    async fn an_extent_is_found_by_time_within_its_partition_and_without_sorting() {
+        let plan = plan(find_sql()).await;
+        assert_eq!(plan, ["SEARCH extents USING PRIMARY KEY (shard=? AND topic=? AND partition=?)"]);
+    }
 }

@@ -35,7 +35,7 @@ pub use command::*;
 pub use entry::{EntryError, JournalEntry};
 pub use objects::COMMIT_WINDOW;
 pub use partition::Partition;
-pub use query::{Answer, Located, Query, Reclaimable};
+pub use query::{Answer, Located, ObjectStatus, Query, Reclaimable};
 pub use rows::{Checkpoint, Row, RowKey, ShardRow, proto};
 pub use windows::IDEMPOTENCY_WINDOW;
 
@@ -168,7 +168,7 @@ impl Ledger {
             Command::Commit(commit) => self.commit(commit, now),
             Command::RefuseSegments { segments } => self.refuse_segments(segments, now),
             Command::Retire { topic, partition, extents } => self.retire(*topic, *partition, extents, now).into(),
-            Command::ForgetObjects { objects } => self.forget_objects(objects),
+            Command::ForgetObjects { objects } => self.forget_objects(objects, now),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Applied, CommitReply, Ledger, Reply, RetiredExtent, RowKey};
+use super::{Applied, CommitReply, Ledger, ObjectStatus, Reply, RetiredExtent, RowKey};
 use crate::error::{Error, Result};
 use crate::id::{PartitionIndex, SegmentId, TopicId};
 use crate::time::Timestamp;
@@ -28,18 +28,36 @@ pub(crate) struct Object {
     pub(crate) answer: Option<Arc<CommitReply>>,
 }
 
+impl Object {
+    pub(super) fn status(&self, id: SegmentId) -> ObjectStatus {
+        ObjectStatus { id, size: self.size, live_extents: self.live_extents, released_at: self.released_at }
+    }
+
+    /// When it may be deleted and forgotten: a grace after nothing refers to it any more, and not before its answer is no
+    /// longer owed and its id is too old to commit. Told by times alone: an idle ledger drops no answers.
+    pub(super) fn due(&self, id: SegmentId, grace: Duration) -> Option<Timestamp> {
+        let released_at = self.released_at.filter(|_| self.live_extents == 0)?;
+        Some(released_at.plus(grace).max(self.committed_at.plus(COMMIT_WINDOW)).max(id.minted_at().plus(COMMIT_WINDOW)))
+    }
+}
+
 /// All objects of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     pub(crate) by_id: BTreeMap<SegmentId, Object>,
     /// Objects whose answer is kept, by the time of their commit.
     pub(crate) answered: BTreeSet<(Timestamp, SegmentId)>,
+    /// Objects that nothing of this shard refers to: the collector's work, found without a walk over all.
+    pub(crate) released: BTreeSet<SegmentId>,
 }
 
 impl Objects {
     pub(crate) fn insert(&mut self, id: SegmentId, object: Object, dirty: &mut BTreeSet<RowKey>) {
         if object.answer.is_some() {
             self.answered.insert((object.committed_at, id));
+        }
+        if object.released_at.is_some() {
+            self.released.insert(id);
         }
         self.by_id.insert(id, object);
         dirty.insert(RowKey::Object(id));
@@ -91,6 +109,7 @@ impl Ledger {
                 object.live_extents = object.live_extents.saturating_sub(1);
                 if object.live_extents == 0 {
                     object.released_at = Some(now);
+                    self.objects.released.insert(extent.object);
                 }
                 self.dirty.insert(RowKey::Object(extent.object));
             }
@@ -104,15 +123,14 @@ impl Ledger {
 
     /// An object may be forgotten when nothing refers to it and its answer is no longer owed. A refused one is
     /// forgotten only when its id has become too old to commit.
-    pub(super) fn forget_objects(&mut self, ids: &[SegmentId]) -> Applied {
-        let horizon = self.time.minus(COMMIT_WINDOW);
+    pub(super) fn forget_objects(&mut self, ids: &[SegmentId], now: Timestamp) -> Applied {
+        let horizon = now.minus(COMMIT_WINDOW);
+        let free = |id: &SegmentId, o: &Object| o.live_extents == 0 && o.committed_at < horizon && id.minted_at() < horizon;
         let mut changed = false;
         for id in ids {
-            let free = |o: &super::objects::Object| {
-                o.live_extents == 0 && o.answer.is_none() && o.committed_at < horizon && id.minted_at() < horizon
-            };
-            if self.objects.by_id.get(id).is_some_and(free) {
+            if self.objects.by_id.get(id).is_some_and(|object| free(id, object)) {
                 self.objects.by_id.remove(id);
+                self.objects.released.remove(id);
                 self.dirty.insert(RowKey::Object(*id));
                 changed = true;
             }

@@ -54,6 +54,11 @@ impl Partition {
         self.log_start
     }
 
+    /// The first offset of the oldest extent that was not let go of.
+    pub fn retired(&self) -> Offset {
+        self.retired
+    }
+
     /// Extents in memory, oldest first.
     pub fn recent(&self) -> impl Iterator<Item = &Extent> {
         self.recent.iter()
@@ -119,7 +124,8 @@ impl Partition {
         before - self.recent.len()
     }
 
-    pub(crate) fn status(&self, partition: PartitionIndex) -> PartitionStatus {
+    /// What is told of it.
+    pub fn status(&self, partition: PartitionIndex) -> PartitionStatus {
         PartitionStatus { partition, log_start: self.log_start, end: self.next, bytes: self.bytes, extents: self.extents }
     }
 }

@@ -1,7 +1,10 @@
 //! What may be asked of a ledger. Queries change nothing; the owner answers them between groups, so that they see only
 //! what is durable (L1).
 
-use super::{CursorKey, Extent, Ledger, RetiredExtent};
+use std::ops::Bound;
+use std::time::Duration;
+
+use super::{CursorKey, Extent, Ledger, PartitionKey, RetiredExtent};
 use crate::error::{Error, Result};
 use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, SegmentId, TopicId, TopicName};
 use crate::time::Timestamp;
@@ -51,9 +54,17 @@ pub enum Query {
     Reclaimable {
         /// At most this many partitions and objects.
         limit: usize,
-        /// Only objects let go of before.
-        released_before: Timestamp,
+        /// Only partitions after this one, in the order of their ids.
+        after: Option<(TopicId, PartitionIndex)>,
+        /// Only objects after this one, in the order of their ids.
+        after_object: Option<SegmentId>,
+        /// The asker's time.
+        now: Timestamp,
+        /// Only objects let go of longer ago.
+        grace: Duration,
     },
+    /// What is known of objects.
+    Objects(Vec<SegmentId>),
 }
 
 /// An answer, in the order of [`Query`].
@@ -77,6 +88,8 @@ pub enum Answer {
     Cursors(Page<Cursor>),
     /// To `Reclaimable`.
     Reclaimable(Reclaimable),
+    /// To `Objects`, in its order; `None` for those that this shard never heard of, or forgot.
+    Objects(Vec<Option<ObjectStatus>>),
 }
 
 /// Where records are.
@@ -101,8 +114,23 @@ pub struct Reclaimable {
     pub partitions: Vec<(TopicId, PartitionIndex, Offset, Offset)>,
     /// Objects that nothing of this shard refers to.
     pub objects: Vec<SegmentId>,
-    /// When the oldest remaining object was let go of, if any is to come.
+    /// How many other objects nothing refers to, but not for long enough.
+    pub waiting: usize,
+    /// When the next of those is due, if any is to come.
     pub next_release: Option<Timestamp>,
+}
+
+/// An object as this shard sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectStatus {
+    /// Which one.
+    pub id: SegmentId,
+    /// Its bytes; 0 when it was refused before it was seen.
+    pub size: u64,
+    /// Extents of this shard that lie in it.
+    pub live_extents: u32,
+    /// When the last of them went, or the object was refused.
+    pub released_at: Option<Timestamp>,
 }
 
 impl Ledger {
@@ -144,7 +172,13 @@ impl Ledger {
                 let rest = PageRequest { after: None, limit: page.limit };
                 Ok(Answer::Cursors(paged(&rest, of, |c| format!("{}/{}", c.name, c.topic))))
             }
-            Query::Reclaimable { limit, released_before } => Ok(Answer::Reclaimable(self.reclaimable(*limit, *released_before))),
+            Query::Reclaimable { limit, after, after_object, now, grace } => {
+                Ok(Answer::Reclaimable(self.reclaimable(*limit, after.as_ref(), after_object.as_ref(), *now, *grace)))
+            }
+            Query::Objects(ids) => {
+                let status = |id: &SegmentId| self.objects.by_id.get(id).map(|object| object.status(*id));
+                Ok(Answer::Objects(ids.iter().map(status).collect()))
+            }
         }
     }
 
@@ -185,16 +219,46 @@ impl Ledger {
         Ok(Answer::Located(located))
     }
 
-    fn reclaimable(&self, limit: usize, released_before: Timestamp) -> Reclaimable {
-        let partitions = self.partitions.iter().filter(|(_, p)| p.retired < p.log_start);
-        let free = |o: &super::objects::Object| o.live_extents == 0 && o.answer.is_none();
-        let released = self.objects.by_id.iter().filter_map(|(id, o)| o.released_at.map(|at| (*id, o, at)));
-        let (due, waiting): (Vec<_>, Vec<_>) = released.partition(|(_, o, at)| free(o) && *at < released_before);
-        Reclaimable {
+    /// Every topic, in the order of their ids.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.values()
+    }
+
+    /// Every partition, also those of deleted topics that still hold extents.
+    pub fn partitions(&self) -> impl Iterator<Item = (TopicId, PartitionIndex, &super::Partition)> {
+        self.partitions.iter().map(|((topic, index), partition)| (*topic, *index, partition))
+    }
+
+    /// Every object, in the order of their ids.
+    pub fn objects(&self) -> impl Iterator<Item = ObjectStatus> {
+        self.objects.by_id.iter().map(|(id, object)| object.status(*id))
+    }
+
+    fn reclaimable(
+        &self,
+        limit: usize,
+        after: Option<&PartitionKey>,
+        after_object: Option<&SegmentId>,
+        now: Timestamp,
+        grace: Duration,
+    ) -> Reclaimable {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let partitions = self.partitions.range::<PartitionKey, _>((from, Bound::Unbounded)).filter(|(_, p)| p.retired < p.log_start);
+        let mut found = Reclaimable {
             partitions: partitions.map(|((topic, index), p)| (*topic, *index, p.retired, p.log_start)).take(limit).collect(),
-            objects: due.into_iter().map(|(id, ..)| id).take(limit).collect(),
-            next_release: waiting.into_iter().map(|(.., at)| at).min(),
+            ..Reclaimable::default()
+        };
+        let from = after_object.map_or(Bound::Unbounded, Bound::Excluded);
+        for id in self.objects.released.range::<SegmentId, _>((from, Bound::Unbounded)) {
+            let Some(due) = self.objects.by_id.get(id).and_then(|object| object.due(*id, grace)) else { continue };
+            if due >= now {
+                found.waiting += 1;
+                found.next_release = Some(found.next_release.map_or(due, |earliest| earliest.min(due)));
+            } else if found.objects.len() < limit {
+                found.objects.push(*id);
+            }
         }
+        found
     }
 }
 

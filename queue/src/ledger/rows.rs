@@ -265,6 +265,9 @@ impl Ledger {
         if object.answer.is_some() {
             self.objects.answered.insert((object.committed_at, id));
         }
+        if object.released_at.is_some() {
+            self.objects.released.insert(id);
+        }
         self.objects.by_id.insert(id, object);
         Ok(())
     }

@@ -277,7 +277,7 @@ impl Lab {
     }
 
     fn compare_forget(&mut self, objects: &[SegmentId], changed: bool) {
-        let horizon = self.model.time - COMMIT_WINDOW.as_millis() as i64;
+        let horizon = self.now.as_millis() - COMMIT_WINDOW.as_millis() as i64;
         let before = self.model.fates.len();
         let held = |id: &SegmentId| self.extents.values().flatten().any(|e| e.object == *id);
         self.model.fates.retain(|id, fate| {

@@ -21,13 +21,12 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
 
 /// Key, value, least, most.
 fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
-    let Config { metadata, segment, uploads, ingest, cache, http, .. } = config;
+    let Config { metadata, segment, uploads, ingest, cache, collector, http, .. } = config;
     vec![
         ("metadata.shards", u64::from(metadata.shards), 1, 1_024),
-        ("metadata.group_max_bytes", metadata.group_max_bytes, 64 * KIB, 16 * MIB),
         ("metadata.checkpoint_entries", metadata.checkpoint_entries, 1, 1_000_000),
         ("metadata.checkpoint_bytes", metadata.checkpoint_bytes, 64 * KIB, 4 * GIB),
-        ("metadata.recent_extents", metadata.recent_extents as u64, 1, 10_000_000),
+        ("metadata.recent_extents", metadata.recent_extents as u64, 1, 100_000),
         ("segment.target_bytes", segment.target_bytes as u64, KIB, 256 * MIB),
         ("segment.put_burst", u64::from(segment.put_burst), 1, 100),
         ("segment.batch_bytes", segment.batch_bytes as u64, KIB, 16 * MIB),
@@ -39,6 +38,8 @@ fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
         ("cache.cold_bytes", cache.cold_bytes as u64, MIB, 256 * GIB),
         ("cache.block_bytes", cache.block_bytes as u64, 64 * KIB, 16 * MIB),
         ("cache.disk_bytes", cache.disk_bytes, 64 * MIB, 16 << 40),
+        ("collector.grace_seconds", collector.grace_seconds, 60, 2_592_000),
+        ("collector.interval_seconds", collector.interval_seconds, 1, 86_400),
         ("http.header_timeout_ms", http.header_timeout_ms, 100, 300_000),
         ("http.body_timeout_ms", http.body_timeout_ms, 100, 600_000),
         ("http.write_timeout_ms", http.write_timeout_ms, 100, 600_000),

@@ -14,7 +14,7 @@ use url::Url;
 
 pub use load::{ConfigError, Sources};
 pub use sections::{
-    CacheConfig, HttpConfig, IngestConfig, LogConfig, LogFormat, MetadataConfig, SegmentConfig, StoreConfig, UploadsConfig,
+    CacheConfig, CollectorConfig, HttpConfig, IngestConfig, LogConfig, LogFormat, MetadataConfig, SegmentConfig, StoreConfig, UploadsConfig,
 };
 
 /// Everything that can be set. Sizes are bytes, times milliseconds.
@@ -40,6 +40,8 @@ pub struct Config {
     pub ingest: IngestConfig,
     /// What is kept near for readers.
     pub cache: CacheConfig,
+    /// How what nobody needs any more is let go of.
+    pub collector: CollectorConfig,
     /// Timeouts and caps of connections.
     pub http: HttpConfig,
     /// What one caller may send or ask for at once.
@@ -60,6 +62,7 @@ impl Default for Config {
             uploads: UploadsConfig::default(),
             ingest: IngestConfig::default(),
             cache: CacheConfig::default(),
+            collector: CollectorConfig::default(),
             http: HttpConfig::default(),
             limits: Limits::default(),
             log: LogConfig::default(),

@@ -44,29 +44,19 @@ pub struct MetadataConfig {
     /// Ledgers that order independently of each other; a namespace lives in one. More spread load over owners and cost a
     /// lease each. Fixed when a cluster is created. Default 16, in dev 1; 1 to 1,024.
     pub shards: u32,
-    /// Largest journal entry. Larger groups amortise an fsync over more callers and hold the first of them longer.
-    /// Default 1 MiB; 64 KiB to 16 MiB.
-    pub group_max_bytes: u64,
-    /// Journal entries after which a checkpoint is written. Fewer start faster after a crash and write more.
-    /// Default 10,000; 1 to 1,000,000.
+    /// Journal entries after which a checkpoint is written. Fewer start faster after a crash, hold
+    /// callers up for less time each, and write more. Default 2,000; 1 to 1,000,000.
     pub checkpoint_entries: u64,
-    /// Journal bytes after which a checkpoint is written. Default 64 MiB; 64 KiB to 4 GiB.
+    /// Journal bytes after which a checkpoint is written. Default 16 MiB; 64 KiB to 4 GiB.
     pub checkpoint_bytes: u64,
-    /// Extents of each shard kept in memory; older ones are read from the store. About 100 bytes each.
-    /// Default 100,000; 1 to 10,000,000.
+    /// Extents of each partition that stay in memory after a checkpoint, about 100 bytes each; older ones are read from the
+    /// store. Default 256; 1 to 100,000.
     pub recent_extents: usize,
 }
 
 impl Default for MetadataConfig {
     fn default() -> Self {
-        Self {
-            url: None,
-            shards: 16,
-            group_max_bytes: 1 << 20,
-            checkpoint_entries: 10_000,
-            checkpoint_bytes: 64 << 20,
-            recent_extents: 100_000,
-        }
+        Self { url: None, shards: 16, checkpoint_entries: 2_000, checkpoint_bytes: 16 << 20, recent_extents: 256 }
     }
 }
 
@@ -155,6 +145,24 @@ impl Default for CacheConfig {
     }
 }
 
+/// How what nobody needs any more is let go of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CollectorConfig {
+    /// How long an object outlives its last record. Longer than any reader goes on with what it located; the bucket holds
+    /// that much more. Default 600 s; 60 to 2,592,000.
+    pub grace_seconds: u64,
+    /// Shortest time between two rounds while there is something to do; while there is not, none run. Shorter keeps closer
+    /// to `retention.bytes` and asks the metadata service more often. Default 10 s; 1 to 86,400.
+    pub interval_seconds: u64,
+}
+
+impl Default for CollectorConfig {
+    fn default() -> Self {
+        Self { grace_seconds: 600, interval_seconds: 10 }
+    }
+}
+
 /// Timeouts and caps of connections. Every one bounds what a slow or hostile client can hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -171,7 +179,7 @@ pub struct HttpConfig {
     /// Connections at once; more are refused. Each idle one costs some 10 KiB. Default 20,000; 1 to 1,000,000.
     pub max_connections: usize,
     /// How long a stop waits for requests in flight. Keep it below the orchestrator's patience.
-    /// Default 30,000 ms; 0 to 600,000.
+    /// Default 25,000 ms; 0 to 600,000.
     pub drain_ms: u64,
 }
 
@@ -183,7 +191,7 @@ impl Default for HttpConfig {
             write_timeout_ms: 30_000,
             idle_timeout_ms: 75_000,
             max_connections: 20_000,
-            drain_ms: 30_000,
+            drain_ms: 25_000,
         }
     }
 }

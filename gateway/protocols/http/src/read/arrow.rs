@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, ListBuilder, StringBuilder, StructBuilder};
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt8Array, UInt32Array, UInt64Array};
+use arrow_buffer::Buffer;
 use arrow_ipc::writer::StreamEncoder;
 use arrow_schema::{ArrowError, DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use bytes::{Bytes, BytesMut};
@@ -64,8 +65,9 @@ impl Encoder {
         Ok(Self { schema, stream: Some(stream) })
     }
 
-    /// The bytes of one batch, and of the stream's end after the last.
-    pub(super) fn encode(&mut self, records: &[StoredRecord], last: bool) -> Result<Bytes, ArrowError> {
+    /// The bytes of one batch, and of the stream's end after the last, in pieces: large columns leave as they are, small
+    /// ones are gathered.
+    pub(super) fn encode(&mut self, records: &[StoredRecord], last: bool) -> Result<Vec<Bytes>, ArrowError> {
         let mut buffers = Vec::new();
         if let (Some(stream), false) = (&mut self.stream, records.is_empty()) {
             buffers = stream.encode(&batch(&self.schema, records)?)?;
@@ -73,11 +75,30 @@ impl Encoder {
         if last && let Some(stream) = self.stream.take() {
             buffers.extend(stream.finish()?);
         }
-        let mut out = BytesMut::with_capacity(buffers.iter().map(|b| b.len()).sum());
+        let mut pieces = Vec::new();
+        let mut small = BytesMut::new();
         for buffer in buffers {
-            out.extend_from_slice(buffer.as_slice());
+            if buffer.len() < LARGE {
+                small.extend_from_slice(buffer.as_slice());
+            } else {
+                pieces.extend((!small.is_empty()).then(|| small.split().freeze()));
+                pieces.push(Bytes::from_owner(Column(buffer)));
+            }
         }
-        Ok(out.freeze())
+        pieces.extend((!small.is_empty()).then(|| small.freeze()));
+        Ok(pieces)
+    }
+}
+
+/// Buffers of this many bytes are not worth a copy.
+const LARGE: usize = 32 << 10;
+
+/// An Arrow buffer as the owner of bytes.
+struct Column(Buffer);
+
+impl AsRef<[u8]> for Column {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_slice()
     }
 }
 

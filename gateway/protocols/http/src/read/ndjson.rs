@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures::StreamExt;
 use lakefall_queue::verbs::{Fetched, Start};
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord};
 use tokio_util::task::AbortOnDropHandle;
@@ -51,7 +52,11 @@ pub(super) async fn stream(session: Session, plan: Plan, format: Format) -> Resu
     let ends = if waited { Vec::new() } else { ends };
     let state = Parts { session, plan, format, writer, ends, left, next: Step::Ready(first) };
     let parts = futures::stream::unfold(Some(state), |state| async move { state?.step().await });
-    let mut response = Response::new(Body::from_stream(parts));
+    let pieces = parts.flat_map(|part| match part {
+        Ok(pieces) => futures::stream::iter(pieces).map(Ok).left_stream(),
+        Err(error) => futures::stream::iter([Err(error)]).right_stream(),
+    });
+    let mut response = Response::new(Body::from_stream(pieces));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     Ok(response)
 }
@@ -74,10 +79,10 @@ struct Parts {
     next: Step,
 }
 
-type Piece = std::io::Result<Bytes>;
+type Pieces = std::io::Result<Vec<Bytes>>;
 
 impl Parts {
-    async fn step(mut self) -> Option<(Piece, Option<Self>)> {
+    async fn step(mut self) -> Option<(Pieces, Option<Self>)> {
         let fetched = match std::mem::replace(&mut self.next, Step::Done) {
             Step::Done => return None,
             Step::Broken => return Some((Err(std::io::Error::other("the read failed")), None)),
@@ -88,8 +93,8 @@ impl Parts {
                     self.next = Step::Broken;
                     // Arrow has no place for a problem: the broken body alone says it.
                     let last = failed(&self.session, &problem);
-                    let piece = if matches!(self.format, Format::Lines) { last } else { Bytes::new() };
-                    return Some((Ok(piece), Some(self)));
+                    let pieces = if matches!(self.format, Format::Lines) { vec![last] } else { Vec::new() };
+                    return Some((Ok(pieces), Some(self)));
                 }
             },
         };
@@ -103,8 +108,8 @@ impl Parts {
             // Aborted when the answer is dropped; decoding it uses another core while this part is written.
             self.next = Step::Coming(AbortOnDropHandle::new(tokio::spawn(async move { session.fetch(read).await })));
         }
-        let piece = self.write(&records, done).map_err(std::io::Error::other);
-        Some((piece, (!done).then_some(self)))
+        let pieces = self.write(&records, done).map_err(std::io::Error::other);
+        Some((pieces, (!done).then_some(self)))
     }
 
     fn end_of(&self, partition: PartitionIndex) -> Option<Offset> {
@@ -125,7 +130,7 @@ impl Parts {
         positions.iter().filter(open).map(|p| (p.partition, p.next)).collect()
     }
 
-    fn write(&mut self, records: &[StoredRecord], last: bool) -> Result<Bytes, arrow_schema::ArrowError> {
+    fn write(&mut self, records: &[StoredRecord], last: bool) -> Result<Vec<Bytes>, arrow_schema::ArrowError> {
         match &mut self.format {
             Format::Arrow(encoder) => encoder.encode(records, last),
             Format::Lines => {
@@ -135,7 +140,7 @@ impl Parts {
                     self.writer.put(&mut out, record);
                     out.put_u8(b'\n');
                 }
-                Ok(out.freeze())
+                Ok(vec![out.freeze()])
             }
         }
     }

@@ -1,0 +1,47 @@
+# What one does with this repository. `make help` lists it; the scripts behind it are in .ci/ and need no make.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+FUZZ_SECONDS ?= 60
+EXAMPLES ?= 20
+# In CI the lock file must be right as it is committed.
+LOCKED := $(if $(CI),--locked)
+
+.PHONY: help test check run bench fuzz openapi schemathesis
+
+help: ## lists the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+test: ## builds everything once, then runs all tests: Rust, doc tests, requests made from the OpenAPI document
+	@.ci/test $(LOCKED)
+
+check: ## formatting and lints, as CI wants them
+	@.ci/lints $(LOCKED)
+
+run: ## starts a server with all roles on http://127.0.0.1:8080
+	cargo run --release -- dev
+
+bench: ## measures the codecs, then a release server on this machine (some minutes; see docs/benchmarks.md)
+	cargo bench -p lakefall-storage $(LOCKED)
+	cargo build --release -p lakefall $(LOCKED)
+	.ci/with-server $(TARGET)/release/lakefall .ci/bench $(TARGET)/release/lakefall
+
+fuzz: ## fuzzes each decoder for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz
+	@if ! cargo +nightly fuzz --version >/dev/null 2>&1; then
+	    echo 'skipped: no nightly toolchain with cargo-fuzz (rustup toolchain install nightly; cargo install cargo-fuzz)'
+	    exit 0
+	fi
+	mkdir -p fuzz/target/corpus/batch_decode fuzz/target/corpus/segment_decode
+	cargo +nightly fuzz run batch_decode fuzz/target/corpus/batch_decode storage/tests/golden -- -max_total_time=$(FUZZ_SECONDS)
+	cargo +nightly fuzz run segment_decode fuzz/target/corpus/segment_decode storage/tests/frozen -- -max_total_time=$(FUZZ_SECONDS)
+
+openapi: ## writes docs/openapi.json anew from the handlers
+	UPDATE_OPENAPI=1 cargo test -p lakefall-http --test openapi $(LOCKED)
+
+schemathesis: ## requests made from the OpenAPI document against a server, EXAMPLES (20) random ones per operation
+	@python=$$(.ci/python)
+	cargo build -p lakefall $(LOCKED)
+	.ci/with-server $(TARGET)/debug/lakefall .ci/schemathesis $(TARGET)/debug/lakefall "$$python" $(EXAMPLES)

@@ -1,0 +1,155 @@
+//! What is in the object store: each object is read whole, verified from itself, and compared with what the metadata says.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use lakefall_queue::SegmentId;
+use lakefall_queue::ledger::Extent;
+use lakefall_storage::batch::walk;
+use lakefall_storage::segment;
+use lakefall_storage::store::{ObjectInfo, Store, StoreError};
+
+use super::known::{Known, KnownObject};
+use super::report::{Damage, Kind, Report};
+use crate::failure::Failure;
+
+/// Verifies every segment, and looks for those that are missing.
+pub(super) async fn check(store: &Store, known: &Known, report: &mut Report) -> Result<(), Failure> {
+    let mut seen = BTreeSet::new();
+    let mut listed = store.list("seg");
+    while let Some(info) = listed.try_next().await.map_err(|error| unlisted(&error))? {
+        report.objects += 1;
+        report.bytes += info.size;
+        let id = segment_id(&info.key);
+        seen.extend(id);
+        let Some(object) = id.and_then(|id| known.objects.get(&id)) else {
+            note_damage("orphan", store, &info, report).await;
+            report.orphans.push(info.key);
+            continue;
+        };
+        if object.extents.is_empty() {
+            report.released += 1;
+            note_damage("unreferenced object", store, &info, report).await;
+        } else {
+            report.referenced += 1;
+            check_object(store, &info, object, report).await;
+        }
+    }
+    for (id, object) in known.objects.iter().filter(|(id, object)| !object.extents.is_empty() && !seen.contains(*id)) {
+        let lost = object.extents.iter().map(|place| report.lost(place.topic, place.partition, &place.extent)).collect();
+        report.damage.push(Damage { kind: Kind::MissingObject, place: id.key(), reasons: vec!["it is not in the store".to_owned()], lost });
+    }
+    Ok(())
+}
+
+/// Objects that no live record needs: whatever is wrong with them harms nobody, and still tells of a failing disk.
+async fn note_damage(what: &str, store: &Store, info: &ObjectInfo, report: &mut Report) {
+    if let Err(reason) = read(store, info).await.and_then(|bytes| verify(&bytes)) {
+        report.notes.push(format!("{what} {}: {reason}", info.key));
+    }
+}
+
+async fn check_object(store: &Store, info: &ObjectInfo, object: &KnownObject, report: &mut Report) {
+    let (mut reasons, mut lost) = (Vec::new(), Vec::new());
+    if let Some(size) = object.size.filter(|size| *size != info.size) {
+        reasons.push(format!("it has {} bytes, and had {size} when it was committed", info.size));
+    }
+    let bytes = read(store, info).await;
+    if let Err(reason) = bytes.as_ref().map_err(Clone::clone).and_then(verify) {
+        reasons.push(reason);
+    }
+    let bytes = bytes.unwrap_or_default();
+    for place in &object.extents {
+        if let Err(reason) = check_extent(&bytes, &place.extent) {
+            lost.push(report.lost(place.topic, place.partition, &place.extent));
+            reasons.push(format!("the extent at {}: {reason}", place.extent.base_offset));
+        }
+    }
+    if !reasons.is_empty() {
+        report.damage.push(Damage { kind: Kind::DamagedObject, place: info.key.clone(), reasons, lost });
+    }
+}
+
+async fn read(store: &Store, info: &ObjectInfo) -> Result<Bytes, String> {
+    store.get_range(&info.key, 0..info.size).await.map_err(|error| error.to_string())
+}
+
+fn verify(bytes: &Bytes) -> Result<(), String> {
+    segment::verify(bytes).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// An extent's bytes are whole batches with the records and within the times that the metadata names.
+fn check_extent(object: &Bytes, extent: &Extent) -> Result<(), String> {
+    let end = extent.position.saturating_add(u64::from(extent.length));
+    let within = (end <= object.len() as u64).then(|| object.slice(extent.position as usize..end as usize));
+    let Some(bytes) = within else { return Err("it reaches beyond the end of the object".to_owned()) };
+    let mut records = 0_u64;
+    for step in walk(&bytes) {
+        let (header, range) = step.map_err(|error| error.to_string())?;
+        header.verify(&bytes[range]).map_err(|error| error.to_string())?;
+        if header.max_timestamp > extent.max_timestamp || header.base_timestamp < extent.first_timestamp {
+            return Err("a batch has timestamps outside of the extent's".to_owned());
+        }
+        records += u64::from(header.records);
+    }
+    if records != u64::from(extent.records) {
+        return Err(format!("it holds {records} records, and should hold {}", extent.records));
+    }
+    Ok(())
+}
+
+/// The segment that a key is of, if it is one's.
+fn segment_id(key: &str) -> Option<SegmentId> {
+    let (_, name) = key.rsplit_once('/')?;
+    let id: SegmentId = serde_json::from_value(name.strip_suffix(".seg")?.into()).ok()?;
+    (id.key() == key).then_some(id)
+}
+
+/// Files `key#number` in a folder of objects: a local store writes an object under such a name, and then renames it. The
+/// store's own listing hides them.
+pub(super) fn staging_files(root: &Path) -> Result<Vec<String>, Failure> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let cannot = |error: std::io::Error| Failure::Failed(format!("cannot read {}: {error}", folder.display()));
+        for entry in std::fs::read_dir(&folder).map_err(cannot)? {
+            let path: PathBuf = entry.map_err(cannot)?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.file_name().and_then(|name| name.to_str()).is_some_and(is_staging) {
+                found.push(path.strip_prefix(root).unwrap_or(&path).display().to_string());
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn is_staging(name: &str) -> bool {
+    let number = name.rsplit_once('#').map(|(_, number)| number);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn unlisted(error: &StoreError) -> Failure {
+    Failure::Failed(format!("the objects cannot be listed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_a_segments_only_where_that_segment_would_be_stored() {
+        let id = SegmentId::mint(lakefall_queue::Timestamp::from_millis(1), 7);
+        assert_eq!(segment_id(&id.key()), Some(id));
+        assert_eq!(segment_id(&id.key().replace("seg/", "seg/x")), None);
+        assert_eq!(segment_id("seg/00/readme.txt"), None);
+    }
+
+    #[test]
+    fn a_staging_file_ends_with_a_number() {
+        assert!(is_staging("a.seg#1") && is_staging("a.seg#27"));
+        assert!(!is_staging("a.seg") && !is_staging("a.seg#") && !is_staging("a#b"));
+    }
+}

@@ -1,0 +1,153 @@
+//! The collector: lowers what is kept to what retention, trims and deletions left of it. It reconciles: each step reads
+//! what the ledger says, does what is missing, and may be cut off and repeated anywhere. The order is what makes it safe:
+//! records leave the readers' sight (trim), their extents are let go of (retire), and only an object that no shard refers
+//! to is deleted, a grace later, and then forgotten.
+//!
+//! It never deletes on a listing (L5): an object that no ledger knows is none of its business.
+
+mod expire;
+mod retire;
+mod sweep;
+mod wake;
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lakefall_metadata::Metadata;
+use lakefall_queue::clock::Ambient;
+use lakefall_queue::error::Error;
+use lakefall_queue::ledger::{Answer, Query};
+use lakefall_queue::{ShardId, Timestamp, TopicId};
+use lakefall_storage::store::{Store, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics as names;
+
+pub use expire::Expired;
+pub use sweep::Released;
+
+/// How the collector works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CollectorConfig {
+    /// How long an object outlives its last extent: longer than any reader goes on with what it located. Default 10 min.
+    pub grace: Duration,
+    /// Shortest time between two rounds: under constant appends it bounds the work, and by how much retention by bytes is
+    /// exceeded. Default 10 s.
+    pub interval: Duration,
+}
+
+impl Default for CollectorConfig {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(600), interval: Duration::from_secs(10) }
+    }
+}
+
+/// Why a step was not finished. The next round takes it up again.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CollectError {
+    /// The metadata service refused or did not answer.
+    #[error(transparent)]
+    Metadata(#[from] Error),
+    /// The object store did.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Stored bytes or an answer make no sense. A person must look; what they concern stays as it is.
+    #[error("{0}")]
+    Defect(String),
+}
+
+/// See the module. All state is in the ledger; what is remembered here only spares requests.
+pub struct Collector {
+    metadata: Arc<dyn Metadata>,
+    store: Store,
+    ambient: Ambient,
+    config: CollectorConfig,
+    shared: sweep::SharedObjects,
+}
+
+/// What a round found out about the next one.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// When something is due by itself; `None`: only a notice can bring work.
+    pub due: Option<Timestamp>,
+    /// Topics where the next append brings work.
+    pub watch: BTreeSet<TopicId>,
+    /// Something was left undone and has to be tried again.
+    pub failed: bool,
+}
+
+impl Collector {
+    /// A collector that does nothing until it is told to.
+    pub fn new(config: CollectorConfig, metadata: Arc<dyn Metadata>, store: Store, ambient: Ambient) -> Self {
+        Self { metadata, store, ambient, config, shared: sweep::SharedObjects::default() }
+    }
+
+    /// Works until stopped. Between rounds it waits for a notice or for what is due: while nothing is, it does nothing.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+        // Before the first round: what happens during it must not be missed.
+        let mut waker = wake::Waker::new(self.metadata.subscribe(), self.ambient.clone(), self.config.interval);
+        loop {
+            // A round may be dropped anywhere: each of its steps is repeated by the next collector.
+            let round = tokio::select! {
+                round = self.round() => round,
+                () = stop.cancelled() => return Ok(()),
+            };
+            tokio::select! {
+                () = waker.wait(&round) => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// All steps over all shards, until nothing is left that is due now.
+    pub async fn round(&self) -> Round {
+        let mut round = Round::default();
+        for shard in (0..self.metadata.shards()).map(ShardId) {
+            if let Err(error) = self.round_of(shard, &mut round).await {
+                tracing::warn!(shard = shard.0, %error, "the collector could not finish a shard: it tries again later");
+                round.failed = true;
+            }
+        }
+        ::metrics::counter!(names::ROUNDS, "outcome" => if round.failed { "failed" } else { "ok" }).increment(1);
+        round
+    }
+
+    async fn round_of(&self, shard: ShardId, round: &mut Round) -> Result<(), CollectError> {
+        loop {
+            let expired = self.expire(shard).await?;
+            self.retire(shard).await?;
+            if !expired.more {
+                round.watch.extend(expired.watch);
+                round.due = earliest(round.due, expired.due);
+                break;
+            }
+        }
+        let mut after = None;
+        loop {
+            let released = self.released(shard, after).await?;
+            ::metrics::gauge!(names::RELEASED_OBJECTS, "shard" => shard.0.to_string()).set(released.waiting as f64);
+            round.due = earliest(round.due, released.due);
+            let Some(last) = released.objects.last().copied() else { return Ok(()) };
+            let gone = self.delete(shard, &released.objects).await;
+            self.forget(shard, gone.objects).await?;
+            if let Some(error) = gone.failure {
+                return Err(error);
+            }
+            after = Some(last);
+        }
+    }
+
+    async fn ask(&self, shard: ShardId, query: Query) -> Result<Answer, CollectError> {
+        Ok(self.metadata.query(shard, query).await?)
+    }
+}
+
+fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
+}
+
+fn unexpected(answer: &Answer) -> CollectError {
+    CollectError::Defect(format!("the metadata service answered another question: {answer:?}"))
+}

@@ -1,0 +1,36 @@
+//! Random choices of a test, from a seed that is printed and can be given again.
+
+use std::hash::{BuildHasher, RandomState};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// Random numbers from a seed.
+#[derive(Clone, Debug)]
+pub struct Dice(ChaCha8Rng);
+
+impl Dice {
+    /// The same choices for the same seed.
+    pub fn new(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.0.next_u64() % (high - low + 1)
+    }
+
+    /// True once in `n` times.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.between(1, n) == 1
+    }
+}
+
+/// The seed in `LAKEFALL_TEST_SEED`, or a fresh one; printed, so that a failure can be repeated.
+pub fn seed(test: &str) -> u64 {
+    let given = std::env::var("LAKEFALL_TEST_SEED").ok().map(|text| text.parse().expect("LAKEFALL_TEST_SEED is a number"));
+    // The hasher's random keys are the standard library's only source of randomness.
+    let seed = given.unwrap_or_else(|| RandomState::new().hash_one(test) % 1_000_000_000);
+    println!("{test}: LAKEFALL_TEST_SEED={seed}");
+    seed
+}

@@ -1,0 +1,32 @@
+//! The real executable, from outside: killed, stopped, filled up, starved and lied to. One binary, so that it is linked
+//! once; each file below tells one kind of trouble.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test fails where it stands, and tells what it saw"
+)]
+
+mod system {
+    mod bad_input;
+    mod bad_wire;
+    mod cli;
+    mod flights;
+    mod full_disk;
+    mod idle;
+    mod idle_tails;
+    mod kill_nine;
+    mod load;
+    mod restart;
+    mod sigterm;
+    mod slow_client;
+    mod verdict;
+
+    /// Taken by tests that load the machine, so that they do not slow each other beyond their deadlines.
+    pub(crate) async fn machine() -> tokio::sync::MutexGuard<'static, ()> {
+        static MACHINE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        MACHINE.lock().await
+    }
+}
