@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// 9999-12-31T23:59:59.999Z: the last instant that RFC 3339 can write.
-const MAX_MILLIS: i64 = 253_402_300_799_999;
+/// 9999-12-30T22:00:00.999Z: the last instant that can be written in every time zone, `jiff::Timestamp::MAX`.
+const MAX_MILLIS: i64 = 253_402_207_200_999;
 
 impl Timestamp {
     /// From milliseconds since the epoch.

@@ -87,10 +87,10 @@ pub async fn serve(
             let _ = stream.try_write(TOO_MANY);
             continue;
         };
-        let served = connection(stream, router.clone(), Arc::clone(&config), stop.clone(), permit);
+        // Boxed, or each combinator around it would hold the large future once more.
+        let served = Box::pin(connection(stream, router.clone(), Arc::clone(&config), stop.clone(), permit));
         let cut = cut.clone();
         tasks.spawn("connection", async move {
-            // Whoever was answered keeps the answer: commits run in tasks of their own.
             cut.run_until_cancelled_owned(served).await;
         });
     }

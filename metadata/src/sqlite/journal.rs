@@ -33,7 +33,7 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) async fn new(pool: SqlitePool, read_only: bool) -> Result<Self, StoreError> {
         if !read_only {
-            sqlx::raw_sql(SCHEMA).execute(&pool).await.map_err(store_error)?;
+            sqlx::raw_sql(sqlx::AssertSqlSafe(format!("BEGIN; {SCHEMA} COMMIT;"))).execute(&pool).await.map_err(store_error)?;
         }
         Ok(Self { pool })
     }

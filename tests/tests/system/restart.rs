@@ -53,7 +53,7 @@ async fn fill(client: &Client) {
     sequenced(client, 0).await.ok();
     client.send(client.request(Method::DELETE, "/v1/topics/orders/records?before_offset=2&partition=0")).await.unwrap().ok();
     client.call(Method::PUT, "/v1/cursors/billing/topics/orders", &json!({"offsets": {"0": 5, "1": 1}})).await;
-    let commit = json!({"appends": [{"topic": "empty", "records": [{"value": 1}]}], "cursors": [{"cursor": "billing", "topic": "empty", "offsets": {"0": 1}}]});
+    let commit = json!({"appends": [{"topic": "empty", "records": [{"value": 1}]}], "cursors": [{"cursor": "billing", "topic": "orders", "offsets": {"2": 1}}]});
     client.call(Method::POST, "/v1/commit", &commit).await;
 }
 

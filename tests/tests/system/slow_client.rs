@@ -14,6 +14,8 @@ use tokio::time::Instant;
 const HEADER: u64 = 500;
 const BODY: u64 = 500;
 const WRITE: u64 = 1_000;
+/// Readers that never read.
+const STUCK: usize = 10;
 /// What a loaded machine may add to them.
 const MARGIN: Duration = Duration::from_secs(5);
 /// A good client's requests are answered within this while bad ones are at work.
@@ -106,15 +108,15 @@ async fn a_reader_that_never_reads_is_closed_in_time() {
         client.put("t", 0, &value).await;
     }
     let mut stuck = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..STUCK {
         let mut stream = TcpStream::connect(server.address()).await.unwrap();
         let request = b"GET /v1/topics/t/partitions/0/records?from=earliest HTTP/1.1\r\nhost: x\r\naccept: application/x-ndjson\r\n\r\n";
         stream.write_all(request).await.unwrap();
         stuck.push(stream);
     }
     let began = Instant::now();
-    // The good client keeps one connection; the stuck ones go.
-    while server.metric("lakefall_connections").await > 1.0 || began.elapsed() < Duration::from_millis(WRITE / 2) {
+    // The good client may keep more than one connection; the stuck ones go.
+    while server.metric("lakefall_connections").await > 3.0 || began.elapsed() < Duration::from_millis(WRITE / 2) {
         client.put("t", 0, &json!(1)).await;
         assert!(began.elapsed() < Duration::from_millis(WRITE) + 2 * MARGIN, "readers that never read are still served");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -122,7 +124,8 @@ async fn a_reader_that_never_reads_is_closed_in_time() {
     println!("slow_client: readers that never read were closed after {:?}", began.elapsed());
     for mut stream in stuck {
         let heard = raw::listen(&mut stream, MARGIN).await;
-        assert!(heard.closed && !heard.bytes.ends_with(b"0\r\n\r\n"), "a cut answer must not look whole");
+        let whole = heard.bytes.ends_with(b"0\r\n\r\n");
+        assert!(heard.closed && !whole, "cut after {} bytes: closed {}, looks whole {whole}", heard.bytes.len(), heard.closed);
     }
 }
 

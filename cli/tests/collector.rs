@@ -1,4 +1,5 @@
-//! The collector over a real ledger and a real engine, with time in the test's hands.
+//! The collector over a real ledger and a real engine, with time in the test's hands. Here, as only the executable sees
+//! both the collector and the engine.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail where it stands")]
 
 use std::sync::Arc;
