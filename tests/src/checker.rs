@@ -2,83 +2,15 @@
 //!
 //! Must never pass a history that proves nothing: one without acknowledgements, reads or faults is refused.
 
+mod report;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
+
+pub use report::{Demands, Report, Violation};
 
 use crate::history::{Event, History, Nanos, OpId, Promise, RecordId};
-
-/// What a history breaks. Named as in the literature: lost and phantom writes, disagreement, duplicates, gaps, order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Violation {
-    /// H1: an acknowledged record is in no last read.
-    Lost(RecordId),
-    /// H2: a value that nobody sent, that was refused, or whose bytes are others.
-    Phantom(u32, u64, &'static str),
-    /// H3: readers, or a reader and an acknowledgement, disagree about a place.
-    Disagreement(u32, u64),
-    /// H4: a record that must be stored once is stored at both offsets.
-    Duplicate(RecordId, u64, u64),
-    /// H5: a partition's offsets are not dense: one is missing before its end.
-    Gap(u32, u64),
-    /// H6: a later record of a producer stands before an earlier one, or a batch is not in one piece.
-    Order(RecordId, RecordId),
-    /// H7: a reader skipped or stepped back: the offset that should have come.
-    Skipped(u32, u32, u64),
-    /// H7: a read that was asked for after an acknowledgement does not reach to it.
-    Invisible(u32, u64),
-    /// The history proves nothing.
-    Vacuous(&'static str),
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
-
-/// What a run must have had for its result to mean something.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Demands {
-    /// Faults injected.
-    pub faults: usize,
-    /// Acknowledged records.
-    pub acked: usize,
-}
-
-/// What was found besides violations.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// Records acknowledged.
-    pub acked: usize,
-    /// Records in the last read.
-    pub stored: usize,
-    /// Faults injected.
-    pub faults: usize,
-    /// Records stored twice by producers who were promised no better.
-    pub honest_duplicates: usize,
-    /// Sends whose outcome was unknown to the client, and that were found stored.
-    pub unknown_stored: usize,
-    /// The same, found not stored.
-    pub unknown_absent: usize,
-    /// The first violations, at most a hundred.
-    pub violations: Vec<Violation>,
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lost = self.violations.iter().filter(|v| matches!(v, Violation::Lost(_))).count();
-        write!(f, "{} faults; {} records acknowledged, {lost} lost", self.faults, self.acked)?;
-        if lost == 0 && self.acked > 0 {
-            // The rule of three: with none seen in M, the true rate is below 3/M with 95 % confidence.
-            write!(f, " (95 %: fewer than {:.1e})", 3.0 / self.acked as f64)?;
-        }
-        write!(f, "; {} stored, {} honest duplicates", self.stored, self.honest_duplicates)?;
-        write!(f, "; unknown sends: {} stored, {} not; violations: {}", self.unknown_stored, self.unknown_absent, self.violations.len())
-    }
-}
 
 /// A send with how it ended.
 struct Send<'h> {
@@ -87,6 +19,12 @@ struct Send<'h> {
     promise: Promise,
     ids: &'h [RecordId],
     end: End<'h>,
+}
+
+/// What matters to visibility.
+enum Step {
+    Asked { partition: u32, end: u64 },
+    Acked { partition: u32, offset: u64 },
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -308,28 +246,29 @@ impl<'h> Judge<'h> {
 
     /// H7: a read asked for after an acknowledgement was told of an end beyond it.
     fn acks_visible(&mut self) {
-        let mut steps: Vec<(Nanos, Option<(u32, u64)>, u32, u64)> = Vec::new();
+        let mut steps: Vec<(Nanos, Step)> = Vec::new();
         for event in &self.history.events {
             if let Event::Read { asked, partition, end, .. } = event {
-                steps.push((*asked, None, *partition, *end));
+                steps.push((*asked, Step::Asked { partition: *partition, end: *end }));
             }
         }
         for send in &self.sends {
             if let End::Ok(at, places) = send.end {
-                steps.extend(places.iter().map(|place| (at, Some(*place), 0, 0)));
+                steps.extend(places.iter().map(|(partition, offset)| (at, Step::Acked { partition: *partition, offset: *offset })));
             }
         }
-        steps.sort_by_key(|(at, ack, ..)| (*at, ack.is_some()));
+        steps.sort_by_key(|(at, step)| (*at, matches!(step, Step::Acked { .. })));
         let mut acked: HashMap<u32, u64> = HashMap::new();
         let mut violations = Vec::new();
-        for (_, ack, partition, end) in steps {
-            match ack {
-                Some((partition, offset)) => {
+        for (_, step) in steps {
+            match step {
+                Step::Acked { partition, offset } => {
                     let highest = acked.entry(partition).or_default();
                     *highest = offset.max(*highest);
                 }
-                None => {
-                    violations.extend(acked.get(&partition).filter(|offset| **offset >= end).map(|o| Violation::Invisible(partition, *o)))
+                Step::Asked { partition, end } => {
+                    let beyond = acked.get(&partition).filter(|offset| **offset >= end);
+                    violations.extend(beyond.map(|offset| Violation::Invisible(partition, *offset)));
                 }
             }
         }

@@ -96,6 +96,21 @@ pub enum Event {
     },
 }
 
+/// What a reader asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// The reader.
+    pub reader: u32,
+    /// Whether this is part of the last, whole read of that reader.
+    pub last: bool,
+    /// When.
+    pub at: Nanos,
+    /// The partition.
+    pub partition: u32,
+    /// The first offset.
+    pub from: u64,
+}
+
 /// Collects events from all clients.
 pub struct Recorder {
     began: Instant,
@@ -148,10 +163,11 @@ impl Recorder {
         self.push(Event::Fault { at: self.now(), what: what.to_owned() });
     }
 
-    /// Records what a reader that asked at `asked` saw.
-    pub fn read(&self, reader: u32, last: bool, asked: Nanos, partition: u32, from: u64, rows: &[Row], end: u64) {
+    /// Records what a reader saw.
+    pub fn read(&self, asked: Asked, rows: &[Row], end: u64) {
+        let Asked { reader, last, at, partition, from } = asked;
         let seen = rows.iter().map(|row| (row.offset, parse_id(&row.value), hash(&row.value))).collect();
-        self.push(Event::Read { reader, last, asked, partition, from, seen, end });
+        self.push(Event::Read { reader, last, asked: at, partition, from, seen, end });
     }
 
     /// Everything recorded.

@@ -28,6 +28,10 @@ impl Engine {
     pub(super) async fn append_once_or_again(&self, caller: &Caller, append: Append) -> Result<Appended> {
         let Append { batch, atomic, idempotency, order, mut admission } = append;
         check_records(&batch.records)?;
+        let mut turn = match order {
+            Some(stream) => Some(self.streams.turn(stream).await),
+            None => None,
+        };
         let order = order.map(OrderKey::Stream);
         if batch.records.iter().any(has_dedup_id) {
             return self.append_deduplicated(caller, batch, atomic, idempotency, order, admission).await;
@@ -42,6 +46,7 @@ impl Engine {
             let one = TopicAppend { records, ..retry.clone_settings() };
             let waiting =
                 self.submit_one(caller, &topic, one, idempotency.as_ref(), bound, order.clone(), std::mem::take(&mut admission))?;
+            drop(turn.take());
             match waiting.answer(0).await {
                 Err(Answered::TopicGone) if attempt < ATTEMPTS => {
                     self.topics.forget(&caller.namespace, &retry.topic);

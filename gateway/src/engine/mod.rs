@@ -4,6 +4,7 @@
 mod append;
 mod commit;
 mod resources;
+mod streams;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -60,6 +61,7 @@ pub struct Engine {
     gate: Gate,
     router: Router,
     reader: Reader,
+    streams: streams::Streams,
     ambient: Ambient,
 }
 
@@ -74,7 +76,17 @@ impl Engine {
         let gate = Gate::new(config.ingest.buffer_bytes, config.ingest.admission_wait);
         let ingest = Ingest::start(config.ingest, store, Arc::clone(&cache), Arc::clone(&metadata), ambient.clone(), tasks, stop);
         let reader = Reader { metadata: Arc::clone(&metadata), cache, tails, ambient: ambient.clone() };
-        Arc::new(Self { limits: config.limits, metadata, topics, ingest, gate, router: Router::default(), reader, ambient })
+        Arc::new(Self {
+            limits: config.limits,
+            metadata,
+            topics,
+            ingest,
+            gate,
+            router: Router::default(),
+            reader,
+            streams: streams::Streams::default(),
+            ambient,
+        })
     }
 
     /// Takes no more records and returns when all that were taken are answered.

@@ -1,6 +1,7 @@
 //! The task that closes segments. It runs only while the open segment holds something: woken by a submission, by the end
 //! of an upload, or by the timer of a missing PUT token.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use lakefall_queue::topic::Urgency;
 use tokio_util::sync::CancellationToken;
 
 use super::pace::Decision;
-use super::{Open, Shared, Submission, upload};
+use super::{Open, OrderKey, Shared, Submission, upload};
 
 /// Economy records wait this long for others to ride along with.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -65,13 +66,21 @@ fn flush(shared: &Arc<Shared>) -> Option<Duration> {
     }
 }
 
-/// Takes the oldest submissions, up to about the target size.
+/// Takes the oldest submissions, up to about the target size. What follows a batch of the same stream that may be refused
+/// on its own goes into a later segment: within one, nothing would stop it.
 fn take_segment(open: &mut Open, target_bytes: usize) -> Vec<Submission> {
     let mut bytes = 0;
+    let mut in_doubt = HashSet::new();
     let fits = open.submissions.iter().take_while(|s| {
-        let room = bytes < target_bytes;
+        let mut fits = bytes < target_bytes;
         bytes += s.bytes;
-        room
+        if let Some(OrderKey::Stream(token)) = s.order {
+            fits &= !in_doubt.contains(&token);
+            if s.binding.is_some() || s.parts.iter().any(|part| part.condition.is_some()) {
+                in_doubt.insert(token);
+            }
+        }
+        fits
     });
     let count = fits.count();
     let rest = open.submissions.split_off(count);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lakefall_queue::error::{Error, Result};
-use lakefall_queue::ledger::{Command, CommitReply, Reply, SegmentCommit, SliceOutcome};
+use lakefall_queue::ledger::{AtomOutcome, Command, CommitReply, Refusal, Reply, SegmentCommit, SliceOutcome};
 use lakefall_queue::{Record, SegmentId, ShardId};
 use lakefall_storage::store::StoreError;
 
@@ -187,7 +187,10 @@ fn settle(shared: &Shared, submissions: Vec<Submission>, built: &Built, replies:
             outcome(&built.placements[index], built.atoms[index], replies)
         };
         if is_refusal(&settled) {
-            if let Some(OrderKey::Stream(token)) = submission.order {
+            // What was stored before is answered as such, and the rest of its request is submitted again.
+            if let Some(OrderKey::Stream(token)) = submission.order
+                && !is_duplicate(&settled)
+            {
                 shared.orders.poison(token);
             }
         } else {
@@ -218,6 +221,18 @@ fn is_refusal(settled: &Result<Settled>) -> bool {
         Ok(settled) => settled.parts.iter().any(|part| matches!(part, PartOutcome::Refused(_))),
         Err(_) => true,
     }
+}
+
+/// Refused for nothing else than records that are stored already.
+fn is_duplicate(settled: &Result<Settled>) -> bool {
+    let Ok(Settled { parts, binding }) = settled else { return false };
+    let bound_to_duplicate = matches!(binding, Some(AtomOutcome::Refused(Refusal::Deduplicated(_))));
+    parts.iter().all(|part| match part {
+        PartOutcome::Refused(Refusal::Deduplicated(_)) => true,
+        PartOutcome::Refused(Refusal::Atom) => bound_to_duplicate,
+        PartOutcome::Refused(_) => false,
+        PartOutcome::Stored(_) | PartOutcome::Duplicate(_) => true,
+    })
 }
 
 fn outcome(placements: &[Placement], atom: Option<(ShardId, usize)>, replies: &Replies) -> Result<Settled> {

@@ -27,10 +27,18 @@ impl Unread {
     }
 }
 
-/// Ends with an error when no piece came for the timeout. The timer is set only while a piece is waited for.
+/// Slowest client that is borne with, in bytes per second, averaged over the body and told from the first timeout on: a
+/// byte now and then would otherwise hold a connection and its room in the buffer for ever.
+const LEAST_RATE: u64 = 1 << 10;
+
+/// Ends with an error when no piece came for the timeout, or too little for longer than that. The timer is set only while a
+/// piece is waited for.
 pub(super) struct TimedBody {
     body: Incoming,
-    timeout: Duration,
+    /// `None`: a stream that may be silent for as long as its client likes.
+    timeout: Option<Duration>,
+    begun: Instant,
+    received: u64,
     waiting: Option<Pin<Box<Sleep>>>,
     ended: bool,
     unread: Unread,
@@ -56,9 +64,24 @@ pub(super) enum BodyError {
 }
 
 impl TimedBody {
-    pub(super) fn new(body: Incoming, timeout: Duration, unread: Unread) -> Self {
-        Self { body, timeout, waiting: None, ended: false, unread }
+    /// The body of a request for `path`.
+    pub(super) fn new(body: Incoming, path: &str, timeout: Duration, unread: Unread) -> Self {
+        let timeout = (!lakefall_http::is_long_lived(path)).then_some(timeout);
+        Self { body, timeout, begun: Instant::now(), received: 0, waiting: None, ended: false, unread }
     }
+
+    fn crawls(&mut self, frame: &Frame<Bytes>) -> bool {
+        self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
+        let Some(timeout) = self.timeout else { return false };
+        // A clock is read only for pieces that could be part of a crawl.
+        let small = self.received < timeout.as_secs().max(1) * LEAST_RATE * 64;
+        let took = if small { self.begun.elapsed() } else { Duration::ZERO };
+        took > timeout && self.received < took.as_secs() * LEAST_RATE
+    }
+}
+
+fn too_slow() -> BodyError {
+    BodyError::TooSlow(std::io::ErrorKind::TimedOut.into())
 }
 
 impl Body for TimedBody {
@@ -70,13 +93,19 @@ impl Body for TimedBody {
             Poll::Ready(frame) => {
                 self.waiting = None;
                 self.ended |= frame.is_none();
+                if let Some(Ok(piece)) = &frame
+                    && self.crawls(piece)
+                {
+                    return Poll::Ready(Some(Err(too_slow())));
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }
             Poll::Pending => {
-                let deadline = Instant::now() + self.timeout;
+                let Some(timeout) = self.timeout else { return Poll::Pending };
+                let deadline = Instant::now() + timeout;
                 let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
                 match waiting.as_mut().poll(cx) {
-                    Poll::Ready(()) => Poll::Ready(Some(Err(BodyError::TooSlow(std::io::ErrorKind::TimedOut.into())))),
+                    Poll::Ready(()) => Poll::Ready(Some(Err(too_slow()))),
                     Poll::Pending => Poll::Pending,
                 }
             }

@@ -4,14 +4,14 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
@@ -20,16 +20,32 @@ use super::ListenConfig;
 
 /// What an HTTP/1.1 connection is doing, told by the service to the socket.
 #[derive(Clone, Default)]
-pub(super) struct Phase(Arc<AtomicU8>);
+pub(super) struct Phase(Arc<Doing>);
+
+#[derive(Default)]
+struct Doing {
+    phase: AtomicU8,
+    lingers: AtomicBool,
+}
 
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
+const CLOSING: u8 = 3;
+
+/// How long what a client still sends is read and thrown away, once it was refused. Closed at once instead, the socket
+/// would be reset, and a client in the middle of a large body would see that instead of the answer.
+const LINGER: Duration = Duration::from_secs(2);
 
 impl Phase {
     /// A request's head was read.
     pub(super) fn busy(&self) {
-        self.0.store(BUSY, Ordering::Relaxed);
+        self.0.phase.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// The body was not read to its end: close with patience.
+    pub(super) fn linger(&self) {
+        self.0.lingers.store(true, Ordering::Relaxed);
     }
 
     /// Idle again when `body` was sent or dropped.
@@ -38,7 +54,7 @@ impl Phase {
     }
 
     fn get(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
+        self.0.phase.load(Ordering::Relaxed)
     }
 }
 
@@ -50,7 +66,7 @@ struct SentBody {
 
 impl Drop for SentBody {
     fn drop(&mut self) {
-        self.phase.0.store(IDLE, Ordering::Relaxed);
+        self.phase.0.phase.store(IDLE, Ordering::Relaxed);
     }
 }
 
@@ -106,6 +122,8 @@ pub(super) struct TimedIo {
     write_timeout: Duration,
     reading: Timer,
     writing: Timer,
+    /// Our side is closed.
+    shut: bool,
 }
 
 impl TimedIo {
@@ -119,6 +137,21 @@ impl TimedIo {
             write_timeout: config.write_timeout,
             reading: Timer::default(),
             writing: Timer::default(),
+            shut: false,
+        }
+    }
+
+    /// Reads until the client closes its side too, or [`LINGER`] is over.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let mut bytes = [0_u8; 8 << 10];
+        loop {
+            let mut sink = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.io).poll_read(cx, sink.unfilled()) {
+                Poll::Ready(Ok(())) if !sink.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending if self.reading.expired(CLOSING, LINGER, cx) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            }
         }
     }
 
@@ -149,9 +182,10 @@ impl Read for TimedIo {
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Pending => self.check_reading(cx),
             ready => {
-                if let Some(phase) = &self.phase {
-                    // The first bytes after a pause begin a head; it ends when the service is called.
-                    let _ = phase.0.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed);
+                // The first bytes after a pause begin a head; it ends when the service is called.
+                let begun = |phase: &Phase| phase.0.phase.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+                if self.phase.as_ref().is_some_and(begun) {
+                    self.reading.disarm();
                 }
                 ready
             }
@@ -185,10 +219,22 @@ impl Write for TimedIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        // The end of an answer begins a pause, but hyper reads anew only when bytes come, if it tried before the answer.
+        if self.phase.as_ref().is_some_and(|phase| phase.get() == IDLE) && self.check_reading(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if !self.shut {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.shut = true;
+        }
+        if self.phase.as_ref().is_some_and(|phase| phase.0.lingers.load(Ordering::Relaxed)) {
+            self.poll_linger(cx)
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 }

@@ -32,7 +32,8 @@ use io::{Phase, TimedIo};
 pub struct ListenConfig {
     /// From the first byte of a request to the end of its head.
     pub header_timeout: Duration,
-    /// Between two pieces of a request's body.
+    /// Between two pieces of a request's body; and after this long a body must have come at 1 KiB/s at least. Streams of
+    /// records may be silent.
     pub body_timeout: Duration,
     /// Between two pieces of an answer that the client takes.
     pub write_timeout: Duration,
@@ -146,9 +147,10 @@ async fn serve_http1(stream: TcpStream, router: Router, config: &ListenConfig, s
         let mut router = router.clone();
         async move {
             let unread = Unread::default();
-            let request = request.map(|body| Body::new(TimedBody::new(body, body_timeout, unread.clone())));
+            let request = timed(request, body_timeout, unread.clone());
             let mut response = router.call(request).await?;
             if unread.get() {
+                phase.linger();
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response.map(|body| phase.until_sent(body)))
@@ -173,7 +175,7 @@ async fn serve_http2(stream: TcpStream, router: Router, config: &ListenConfig, s
     let body_timeout = config.body_timeout;
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
         let mut router = router.clone();
-        async move { router.call(request.map(|body| Body::new(TimedBody::new(body, body_timeout, Unread::default())))).await }
+        async move { router.call(timed(request, body_timeout, Unread::default())).await }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
@@ -195,6 +197,12 @@ async fn serve_http2(stream: TcpStream, router: Router, config: &ListenConfig, s
         }
     };
     log_end(ended);
+}
+
+fn timed(request: Request<hyper::body::Incoming>, timeout: Duration, unread: Unread) -> Request {
+    let (parts, body) = request.into_parts();
+    let body = TimedBody::new(body, parts.uri.path(), timeout, unread);
+    Request::from_parts(parts, Body::new(body))
 }
 
 /// Clients come and go: how is only of interest to who looks for it.

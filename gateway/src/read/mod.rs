@@ -37,6 +37,8 @@ struct At {
     log_start: Offset,
     end: Offset,
     finished: bool,
+    /// `log_start` and `end` are known.
+    located: bool,
 }
 
 /// How much more a read may answer.
@@ -68,7 +70,8 @@ impl Reader {
             let mut served = Vec::new();
             for (index, place) in at.iter_mut().enumerate() {
                 if budget.spent() {
-                    break;
+                    self.look_at(topic, place).await?;
+                    continue;
                 }
                 let before = records.len();
                 let ring = tail.as_ref().filter(|_| woken).map(|tail| &tail.topic);
@@ -104,8 +107,7 @@ impl Reader {
                 Some((extents, end)) => Located { extents, end, log_start: at.log_start, first_recent: at.next, retired: at.log_start },
                 None => self.locate(topic, at.partition, at.next, budget.bytes as u64).await?,
             };
-            at.log_start = located.log_start;
-            at.end = located.end;
+            (at.log_start, at.end, at.located) = (located.log_start, located.end, true);
             if at.next < located.log_start {
                 return Err(Error::BelowLogStart { partition: at.partition, offset: at.next, log_start: located.log_start });
             }
@@ -122,8 +124,25 @@ impl Reader {
                 }
                 self.read_extent(topic, read, at, extent, budget, records).await?;
             }
+            if at.next >= located.end {
+                // Looking again would only find what was appended since; waiting readers would all ask at once.
+                return Ok(());
+            }
         }
         Ok(())
+    }
+
+    /// Finds out where a partition begins and ends that the budget did not reach.
+    async fn look_at(&self, topic: &Topic, at: &mut At) -> Result<()> {
+        if !at.located {
+            let located = self.bounds(topic, at.partition).await?;
+            (at.log_start, at.end, at.located) = (located.log_start, located.end, true);
+        }
+        Ok(())
+    }
+
+    async fn bounds(&self, topic: &Topic, partition: PartitionIndex) -> Result<Located> {
+        self.located(topic, Query::Locate { topic: topic.id, partition, from: Offset(u64::MAX), max_bytes: 0, max_extents: 0 }).await
     }
 
     async fn locate(&self, topic: &Topic, partition: PartitionIndex, from: Offset, max_bytes: u64) -> Result<Located> {

@@ -93,8 +93,9 @@ async fn pool(path: &Path, connections: u32, read_only: bool) -> Result<SqlitePo
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5));
     let pool = SqlitePoolOptions::new()
+        // No minimum: it is kept by a second task, whose connection can meet the first one's switch of a new file to WAL,
+        // which SQLite refuses at once, whatever the timeout.
         .max_connections(connections)
-        .min_connections(1)
         .idle_timeout(None)
         .max_lifetime(None)
         .connect_with(options)

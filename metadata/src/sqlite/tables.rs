@@ -3,13 +3,16 @@
 use lakefall_queue::ledger::{Checkpoint, Extent, Row, ShardRow, proto};
 use lakefall_queue::{Offset, PartitionIndex, ShardId, Timestamp, TopicId};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool};
 
 use super::rows::{delete_row, load_rows, put_row};
 use super::store_error;
 use crate::store::{ExtentScan, StoreError};
 
 const SCHEMA: &str = include_str!("tables.sql");
+
+/// Rows of one INSERT: 12 parameters each, and SQLite takes 32,766.
+const EXTENTS_AT_ONCE: usize = 256;
 
 const EXTENT_COLUMNS: &str =
     "base_offset, records, object, position, length, first_timestamp_ms, max_timestamp_ms, appended_ms, object_size";
@@ -56,9 +59,7 @@ impl Tables {
         for key in &checkpoint.deletes {
             delete_row(&mut tx, shard, key).await.map_err(store_error)?;
         }
-        for extent in &checkpoint.extents {
-            put_extent(&mut tx, shard, extent).await.map_err(store_error)?;
-        }
+        put_extents(&mut tx, shard, &checkpoint.extents).await.map_err(store_error)?;
         for (topic, partition, below) in &checkpoint.retired {
             sqlx::query("DELETE FROM extents WHERE shard = ?1 AND topic = ?2 AND partition = ?3 AND base_offset < ?4")
                 .bind(i64::from(shard.0))
@@ -147,24 +148,28 @@ fn extent(row: &SqliteRow) -> Result<Extent, StoreError> {
     stored.to_extent().ok_or_else(|| StoreError::Corrupt("an extent's object id is malformed".to_owned()))
 }
 
-async fn put_extent(tx: &mut SqliteConnection, shard: ShardId, row: &proto::ExtentRow) -> Result<(), sqlx::Error> {
-    let sql = "INSERT OR REPLACE INTO extents (shard, topic, partition, base_offset, records, object, position, length,
-        first_timestamp_ms, max_timestamp_ms, appended_ms, object_size) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
-    sqlx::query(sql)
-        .bind(i64::from(shard.0))
-        .bind(row.topic as i64)
-        .bind(i64::from(row.partition))
-        .bind(row.base_offset as i64)
-        .bind(i64::from(row.records))
-        .bind(&row.object[..])
-        .bind(row.position as i64)
-        .bind(i64::from(row.length))
-        .bind(row.first_timestamp_ms)
-        .bind(row.max_timestamp_ms)
-        .bind(row.appended_ms)
-        .bind(row.object_size as i64)
-        .execute(tx)
-        .await?;
+/// Many rows in one statement: each statement costs a round trip to the connection's thread.
+async fn put_extents(tx: &mut SqliteConnection, shard: ShardId, rows: &[proto::ExtentRow]) -> Result<(), sqlx::Error> {
+    for chunk in rows.chunks(EXTENTS_AT_ONCE) {
+        let mut insert =
+            QueryBuilder::<Sqlite>::new(format!("INSERT OR REPLACE INTO extents (shard, topic, partition, {EXTENT_COLUMNS}) "));
+        insert.push_values(chunk, |mut values, row| {
+            values
+                .push_bind(i64::from(shard.0))
+                .push_bind(row.topic as i64)
+                .push_bind(i64::from(row.partition))
+                .push_bind(row.base_offset as i64)
+                .push_bind(i64::from(row.records))
+                .push_bind(row.object.to_vec())
+                .push_bind(row.position as i64)
+                .push_bind(i64::from(row.length))
+                .push_bind(row.first_timestamp_ms)
+                .push_bind(row.max_timestamp_ms)
+                .push_bind(row.appended_ms)
+                .push_bind(row.object_size as i64);
+        });
+        insert.build().execute(&mut *tx).await?;
+    }
     Ok(())
 }
 

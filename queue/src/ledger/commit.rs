@@ -25,7 +25,8 @@ struct Run<'a> {
     decided: Vec<usize>,
     slices: Vec<Option<SliceOutcome>>,
     atoms: Vec<Option<AtomOutcome>>,
-    fresh: BTreeMap<PartitionKey, Vec<Extent>>,
+    /// Extents added, those of one partition in order.
+    fresh: Vec<(PartitionKey, Extent)>,
 }
 
 /// A slice and where it lies.
@@ -207,18 +208,18 @@ impl Ledger {
         let key = (place.extent.topic, place.extent.partition);
         // Judged just before: the partition is there. Were it not, an offset would be told that nobody can read.
         let Some(partition) = self.partitions.get_mut(&key) else { return Offset::default() };
-        let fresh = run.fresh.entry(key).or_default();
-        let base = fresh.last().map_or(partition.next, Extent::end);
-        let slice = place.slice;
-        match fresh.last_mut() {
-            Some(last) if continues(last, place) => {
-                last.length += slice.length;
-                last.records += slice.records;
-                last.first_timestamp = last.first_timestamp.min(slice.first_timestamp);
-                last.max_timestamp = last.max_timestamp.max(slice.max_timestamp);
+        let (base, slice) = (partition.next, place.slice);
+        let follows = partition.recent.back().is_some_and(|last| last.object == run.commit.segment && continues(last, place));
+        // Almost always the last one: only atoms jump between partitions.
+        let before = if follows { run.fresh.iter_mut().rfind(|(of, _)| *of == key) } else { None };
+        match before {
+            Some((_, last)) => {
                 partition.grow_last(slice);
+                if let Some(grown) = partition.recent.back() {
+                    *last = *grown;
+                }
             }
-            _ => {
+            None => {
                 let extent = Extent {
                     base_offset: base,
                     records: slice.records,
@@ -232,7 +233,7 @@ impl Ledger {
                 };
                 partition.push(extent);
                 self.recents.count += 1;
-                fresh.push(extent);
+                run.fresh.push((key, extent));
             }
         }
         self.dirty.insert(RowKey::Partition(key.0, key.1));
@@ -261,11 +262,8 @@ impl Ledger {
             slices: slices.into_iter().map(decided).collect(),
             atoms: atoms.into_iter().map(|outcome| outcome.unwrap_or(AtomOutcome::Refused(Refusal::Atom))).collect(),
         });
-        let mut live_extents = 0;
-        for ((topic, partition), extents) in fresh {
-            live_extents += extents.len() as u32;
-            self.notices.extend(extents.into_iter().map(|extent| Notice::Appended { topic, partition, extent }));
-        }
+        let live_extents = fresh.len() as u32;
+        self.notices.extend(fresh.into_iter().map(|((topic, partition), extent)| Notice::Appended { topic, partition, extent }));
         let object = Object {
             size: commit.size,
             live_extents,
@@ -290,7 +288,7 @@ impl<'a> Run<'a> {
             }
         }
         let (slices, atoms) = (vec![None; places.len()], vec![None; commit.atoms.len()]);
-        Self { commit, now, places, members, decided, slices, atoms, fresh: BTreeMap::new() }
+        Self { commit, now, places, members, decided, slices, atoms, fresh: Vec::with_capacity(commit.extents.len()) }
     }
 }
 

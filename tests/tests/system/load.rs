@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lakefall_tests::dice::Dice;
-use lakefall_tests::history::{OpId, Promise, RecordId, Recorder, body};
+use lakefall_tests::history::{Asked, OpId, Promise, RecordId, Recorder, body};
 use lakefall_tests::{Answer, Client};
 use reqwest::Method;
 use serde_json::Value;
@@ -194,7 +194,7 @@ pub(crate) async fn tail(run: Arc<Run>, client: Client, reader: u32, partition: 
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        run.recorder.read(reader, false, asked, partition, at, &page.rows, page.end);
+        run.recorder.read(Asked { reader, last: false, at: asked, partition, from: at }, &page.rows, page.end);
         assert_eq!(page.next, at + page.rows.len() as u64, "the page goes on elsewhere than it ends");
         at = page.next;
     }

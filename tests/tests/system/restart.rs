@@ -24,7 +24,12 @@ async fn sequenced(client: &Client, sequence: u64) -> Answer {
 async fn state(client: &Client) -> Vec<Value> {
     let mut state = Vec::new();
     for path in ["/v1/topics", "/v1/topics/orders", "/v1/topics/empty", "/v1/cursors", "/v1/cursors/billing", "/v1/namespaces/team"] {
-        state.push(get(client, path).await);
+        let mut found = get(client, path).await;
+        // Trimmed objects are let go of in the background: what they occupy may be told a little longer.
+        for status in found["partition_status"].as_array_mut().into_iter().flatten() {
+            status.as_object_mut().unwrap().retain(|name, _| name != "bytes" && name != "extents");
+        }
+        state.push(found);
     }
     for partition in 0..3 {
         state.push(get(client, &format!("/v1/topics/orders/partitions/{partition}/records?from=earliest")).await);

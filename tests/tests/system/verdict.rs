@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lakefall_tests::Client;
 use lakefall_tests::checker::{Demands, Report, check};
+use lakefall_tests::history::Asked;
 
 use super::load::Run;
 
@@ -17,12 +18,13 @@ pub(crate) async fn judge(test: &str, run: Arc<Run>, client: &Client, demands: D
     for (partition, (start, end)) in ends.into_iter().enumerate() {
         let partition = partition as u32;
         assert_eq!(start, 0, "nothing was trimmed");
-        let asked = run.recorder.now();
+        let at = run.recorder.now();
         let pages = client.read_pages(run.topic, partition, start).await;
         let lines = client.read_lines(run.topic, partition, start).await;
         let arrow = client.read_arrow(run.topic, partition, start).await;
         for (reader, rows) in [pages, lines, arrow].iter().enumerate() {
-            run.recorder.read(LAST + reader as u32, true, asked, partition, start, rows, end);
+            let asked = Asked { reader: LAST + reader as u32, last: true, at, partition, from: start };
+            run.recorder.read(asked, rows, end);
         }
     }
     let run = Arc::into_inner(run).expect("all clients have ended");

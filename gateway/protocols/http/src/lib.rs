@@ -22,4 +22,4 @@ mod text;
 mod topics;
 
 pub use openapi::document as openapi_document;
-pub use router::{HttpSettings, router};
+pub use router::{HttpSettings, is_long_lived, router};

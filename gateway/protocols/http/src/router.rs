@@ -50,6 +50,11 @@ impl Api {
     }
 }
 
+/// Whether a request to `path` has a body that may be silent for long: the gateway's timeouts are not for it.
+pub fn is_long_lived(path: &str) -> bool {
+    path.ends_with("/records/stream")
+}
+
 /// The native API: `/v1/…` and `/docs`. The caller serves it; connections, timeouts, TLS and credentials are its own.
 pub fn router(verbs: Arc<dyn Verbs>, ambient: Ambient, settings: HttpSettings) -> Router {
     let api: App = Arc::new(Api { verbs, ambient, settings, metrics: RequestMetrics::default() });
