@@ -1,24 +1,24 @@
 //! One produce request: routed, submitted, and answered in the order of its records.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lakefall_queue::error::{Error, Result};
-use lakefall_queue::ledger::{AtomOutcome, DedupClaim, DedupHit, LayoutRun, Refusal, SliceCondition};
+use lakefall_queue::ledger::{AtomOutcome, DedupHit, LayoutRun, Refusal, SliceCondition};
 use lakefall_queue::topic::Topic;
 use lakefall_queue::verbs::{AckRange, Admission, Append, Appended, Caller, Idempotency, TopicAppend};
 use lakefall_queue::{Offset, PartitionIndex, Record};
 use tokio::sync::oneshot;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::Engine;
+use super::dedup::{claims, has_dedup_id};
 use crate::ingest::{Binding, OrderKey, Part, PartOutcome, Routed, Settled, Submission};
 
 /// Times a request is submitted anew when its topic changed under it, or records of it turned out to be stored already.
-const ATTEMPTS: usize = 8;
+pub(super) const ATTEMPTS: usize = 8;
 
 /// A request as it waits for its answer.
-struct Waiting {
+pub(super) struct Waiting {
     layout: Vec<LayoutRun>,
     parts: Vec<(PartitionIndex, u64)>,
     settled: oneshot::Receiver<Result<Settled>>,
@@ -61,7 +61,7 @@ impl Engine {
 
     /// Splits a request over its topic's partitions and puts it into the open segment.
     #[expect(clippy::too_many_arguments, reason = "each is a part of the request; a struct would only rename them")]
-    fn submit_one(
+    pub(super) fn submit_one(
         &self,
         caller: &Caller,
         topic: &Arc<Topic>,
@@ -118,66 +118,21 @@ impl Engine {
         };
         Ok((parts.into_iter().map(part).collect(), layout, order))
     }
-
-    /// Records with a `dedup_id`: those that are stored already are answered with where they are, and the others are
-    /// submitted again without them.
-    async fn append_deduplicated(
-        &self,
-        caller: &Caller,
-        batch: TopicAppend,
-        atomic: bool,
-        idempotency: Option<Idempotency>,
-        order: Option<OrderKey>,
-        mut admission: Admission,
-    ) -> Result<Appended> {
-        if idempotency.is_some() {
-            return Err(Error::invalid("dedup_id", "a request has an Idempotency-Key or records with a dedup_id, not both"));
-        }
-        let settings = batch.clone_settings();
-        let mut acks: Vec<Option<AckRange>> = vec![None; batch.records.len()];
-        let (mut open, repeats) = first_of_each(&batch.records);
-        for _ in 0..ATTEMPTS {
-            if open.is_empty() {
-                break;
-            }
-            let topic = self.topic(caller, &settings.topic).await?;
-            let records: Vec<Record> = open.iter().map(|i| batch.records[*i].clone()).collect();
-            let one = TopicAppend { records, ..settings.clone_settings() };
-            let waiting = self.submit_one(caller, &topic, one, None, atomic, order.clone(), std::mem::take(&mut admission))?;
-            match waiting.per_record().await {
-                Err(Answered::TopicGone) => self.topics.forget(&caller.namespace, &settings.topic),
-                Err(answered) => return Err(answered.into_error()),
-                Ok(answers) => {
-                    let mut left = Vec::new();
-                    for (index, answer) in open.into_iter().zip(answers) {
-                        match answer {
-                            Some(ack) => acks[index] = Some(ack),
-                            None => left.push(index),
-                        }
-                    }
-                    open = left;
-                }
-            }
-        }
-        for (index, first) in repeats {
-            acks[index] = acks[first].map(|ack| AckRange { duplicate: true, ..ack });
-        }
-        let acks: Option<Vec<AckRange>> = acks.into_iter().collect();
-        let ranges = merge(acks.ok_or_else(|| Error::unavailable("records of this request keep being stored by others"))?);
-        Ok(Appended { end: None, ranges })
-    }
 }
 
 /// Why a request has no offsets yet.
-enum Answered {
+pub(super) enum Answered {
     TopicGone,
+    /// An atomic request over several partitions: one of them, which is not told, has these records already.
+    Bound(Vec<DedupHit>),
     Refused(Error),
 }
 
 impl Answered {
-    fn into_error(self) -> Error {
+    pub(super) fn into_error(self) -> Error {
         match self {
             Self::TopicGone => Refusal::TopicGone.into_error(),
+            Self::Bound(hits) => Refusal::Deduplicated(hits).into_error(),
             Self::Refused(error) => error,
         }
     }
@@ -208,10 +163,13 @@ impl Waiting {
     }
 
     /// For each record its place, or nothing where it must be submitted again without those that are stored.
-    async fn per_record(self) -> Result<Vec<Option<AckRange>>, Answered> {
+    pub(super) async fn per_record(self) -> Result<Vec<Option<AckRange>>, Answered> {
         let (settled, layout, parts) = self.settled().await?;
         if let Some(replayed) = replayed(&settled, 0)? {
             return Ok(replayed.ranges.into_iter().flat_map(split).map(Some).collect());
+        }
+        if let Some(AtomOutcome::Refused(Refusal::Deduplicated(hits))) = settled.binding {
+            return Err(Answered::Bound(hits));
         }
         let mut of: BTreeMap<PartitionIndex, Vec<Option<AckRange>>> = BTreeMap::new();
         for (outcome, (partition, count)) in settled.parts.iter().zip(parts) {
@@ -242,8 +200,6 @@ fn answers(outcome: &PartOutcome, partition: PartitionIndex, count: u32) -> Resu
             }
             Ok(answers)
         }
-        // Another partition of the same atomic request had them.
-        PartOutcome::Refused(Refusal::Atom) => Ok(vec![None; count as usize]),
         PartOutcome::Refused(refusal) => Err(refusal.clone().into()),
     }
 }
@@ -311,7 +267,7 @@ fn split(range: AckRange) -> impl Iterator<Item = AckRange> {
 }
 
 /// Joins neighbours.
-fn merge(acks: Vec<AckRange>) -> Vec<AckRange> {
+pub(super) fn merge(acks: Vec<AckRange>) -> Vec<AckRange> {
     let mut ranges: Vec<AckRange> = Vec::new();
     for ack in acks {
         match ranges.last_mut() {
@@ -326,32 +282,6 @@ fn merge(acks: Vec<AckRange>) -> Vec<AckRange> {
         }
     }
     ranges
-}
-
-pub(super) fn has_dedup_id(record: &Record) -> bool {
-    record.properties.as_ref().is_some_and(|p| p.dedup_id.is_some())
-}
-
-fn dedup_hash(record: &Record) -> Option<u128> {
-    record.properties.as_ref()?.dedup_id.as_ref().map(|id| xxh3_128(id.as_bytes()))
-}
-
-fn claims(records: &[Record]) -> Vec<DedupClaim> {
-    let claim = |(index, record): (usize, &Record)| dedup_hash(record).map(|hash| DedupClaim { index: index as u32, hash });
-    records.iter().enumerate().filter_map(claim).collect()
-}
-
-/// The records to submit, and those that repeat an earlier one of the same request.
-fn first_of_each(records: &[Record]) -> (Vec<usize>, Vec<(usize, usize)>) {
-    let mut seen: HashMap<u128, usize> = HashMap::new();
-    let (mut firsts, mut repeats) = (Vec::new(), Vec::new());
-    for (index, record) in records.iter().enumerate() {
-        match dedup_hash(record).map(|hash| *seen.entry(hash).or_insert(index)) {
-            Some(first) if first != index => repeats.push((index, first)),
-            _ => firsts.push(index),
-        }
-    }
-    (firsts, repeats)
 }
 
 pub(super) fn check_records(records: &[Record]) -> Result<()> {

@@ -11,7 +11,8 @@ use lakefall_queue::{PartitionIndex, Record, SegmentId};
 use tokio::sync::oneshot;
 
 use super::Engine;
-use super::append::{base, check_records, check_sizes, from_acks, has_dedup_id, lay_out, replayed_acks};
+use super::append::{base, check_records, check_sizes, from_acks, lay_out, replayed_acks};
+use super::dedup::has_dedup_id;
 use super::resources::unexpected;
 use crate::ingest::{Binding, Part, Settled, Submission};
 

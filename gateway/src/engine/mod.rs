@@ -3,6 +3,7 @@
 
 mod append;
 mod commit;
+mod dedup;
 mod resources;
 mod streams;
 
@@ -74,8 +75,9 @@ impl Engine {
         let following = follow(Arc::clone(&tails), Arc::clone(&topics), Arc::clone(&metadata), stop.clone());
         tasks.spawn_critical::<_, Infallible>("notices", following);
         let gate = Gate::new(config.ingest.buffer_bytes, config.ingest.admission_wait);
-        let ingest = Ingest::start(config.ingest, store, Arc::clone(&cache), Arc::clone(&metadata), ambient.clone(), tasks, stop);
-        let reader = Reader { metadata: Arc::clone(&metadata), cache, tails, ambient: ambient.clone() };
+        let reader =
+            Reader { metadata: Arc::clone(&metadata), cache: Arc::clone(&cache), store: store.clone(), tails, ambient: ambient.clone() };
+        let ingest = Ingest::start(config.ingest, store, cache, Arc::clone(&metadata), ambient.clone(), tasks, stop);
         Arc::new(Self {
             limits: config.limits,
             metadata,

@@ -69,6 +69,8 @@ impl Drop for Slot {
             self.uploaded(false);
         }
         self.shared.uploads.lock().unwrap_or_else(PoisonError::into_inner).settled();
+        // A drain must not wait for a task that panicked.
+        self.shared.orders.idle.notify_waiters();
     }
 }
 

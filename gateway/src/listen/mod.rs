@@ -53,7 +53,7 @@ const STREAMS: u32 = 256;
 /// Streams that a client may reset while we work on them, before the connection is closed (CVE-2023-44487).
 const RESETS: usize = 64;
 
-const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 210\r\n\r\n{\"type\":\"https://lakefall.dev/problems/too_many_connections\",\"title\":\"Too many connections\",\"status\":503,\"code\":\"too_many_connections\",\"outcome\":\"not_applied\",\"detail\":\"this gateway has no free connection: retry\"}";
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 213\r\n\r\n{\"type\":\"https://lakefall.dev/problems/too_many_connections\",\"title\":\"Too many connections\",\"status\":503,\"code\":\"too_many_connections\",\"outcome\":\"not_applied\",\"detail\":\"this gateway has no free connection: retry\"}";
 
 /// Serves until `stop`: then no connection is accepted, those that are open finish their request, and the future returns
 /// when the last is closed. Dropped before that, it cuts those that are still open.

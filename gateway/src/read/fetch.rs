@@ -43,6 +43,25 @@ impl Reader {
         budget: &mut Budget,
         out: &mut Vec<StoredRecord>,
     ) -> Result<()> {
+        match self.read_extent_once(topic, read, at, extent, budget, out).await {
+            // What was read before the damage is taken; it goes on behind that.
+            Err(error @ Error::DataUnavailable { .. }) => {
+                self.renew(extent, error).await?;
+                self.read_extent_once(topic, read, at, extent, budget, out).await
+            }
+            read => read,
+        }
+    }
+
+    async fn read_extent_once(
+        &self,
+        topic: &Topic,
+        read: &Read,
+        at: &mut At,
+        extent: &Extent,
+        budget: &mut Budget,
+        out: &mut Vec<StoredRecord>,
+    ) -> Result<()> {
         let mut cursor = BatchCursor::new(extent);
         while at.next < extent.end() && !budget.spent() && !at.finished {
             let batch = self.next_batch(topic, at.partition, extent, &mut cursor, at.next).await?;
@@ -69,6 +88,31 @@ impl Reader {
         if from >= extent.end() {
             return Ok(None);
         }
+        match self.first_batch_once(topic, partition, extent, from).await {
+            Err(error @ Error::DataUnavailable { .. }) => {
+                self.renew(extent, error).await?;
+                self.first_batch_once(topic, partition, extent, from).await
+            }
+            read => read,
+        }
+    }
+
+    /// The damage may be the cache's, or done on the way from the store: puts the object into the cache anew. Answers
+    /// `error` if the store does not have it.
+    async fn renew(&self, extent: &Extent, error: Error) -> Result<()> {
+        let whole = self.store.get_range(&extent.object.key(), 0..extent.object_size).await.map_err(|_| error)?;
+        let length = whole.len() as u64;
+        self.cache.fill(extent.object, &[whole], length);
+        Ok(())
+    }
+
+    async fn first_batch_once(
+        &self,
+        topic: &Topic,
+        partition: PartitionIndex,
+        extent: &Extent,
+        from: Offset,
+    ) -> Result<Option<(Vec<StoredRecord>, Offset)>> {
         let batch = self.next_batch(topic, partition, extent, &mut BatchCursor::new(extent), from).await?;
         let end = batch.base.plus(u64::from(batch.records));
         Ok(Some((decode_batch(batch, partition, extent, from).await?, end)))

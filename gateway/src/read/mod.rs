@@ -14,6 +14,7 @@ use lakefall_queue::topic::Topic;
 use lakefall_queue::verbs::{Fetched, Position, Read, Start};
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord};
 use lakefall_storage::cache::Cache;
+use lakefall_storage::store::Store;
 use tokio::time::Instant;
 
 pub(crate) use tails::{Tails, run as follow};
@@ -25,6 +26,8 @@ const EXTENTS_AT_ONCE: usize = 64;
 pub(crate) struct Reader {
     pub(crate) metadata: Arc<dyn Metadata>,
     pub(crate) cache: Arc<Cache>,
+    /// Read without the cache only where that answered damaged bytes.
+    pub(crate) store: Store,
     pub(crate) tails: Arc<Tails>,
     pub(crate) ambient: Ambient,
 }

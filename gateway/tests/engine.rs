@@ -1,0 +1,26 @@
+//! The engine over a metadata node and an object store that fail on demand, all in this process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests, not only tests, may fail at once"
+)]
+
+mod support;
+
+mod engine {
+    mod acks;
+    mod atomic;
+    mod commits;
+    mod damage;
+    mod dedup;
+    mod idempotence;
+    mod limits;
+    mod listen;
+    mod reads;
+    mod streams;
+    mod topics;
+    mod uploads;
+    mod waits;
+}
