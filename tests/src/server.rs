@@ -80,11 +80,8 @@ impl Server {
     /// Starts the process anew on the same data folder; clients made before follow to its new address.
     pub async fn start(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
-        let mut command = Command::new(binary());
+        let mut command = command();
         command.args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"]).arg(&self.data_dir);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LAKEFALL_")) {
-            command.env_remove(name);
-        }
         command.envs(self.options.env.clone()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", binary().display()));
         let lines = lines_of(child.stdout.take().unwrap());
@@ -242,6 +239,15 @@ fn lines_of(stdout: std::process::ChildStdout) -> mpsc::Receiver<String> {
 fn address(line: &str, name: &str) -> Option<String> {
     let rest = line.trim_start().strip_prefix(name)?.trim_start();
     rest.starts_with("http://").then(|| rest.split_whitespace().next().unwrap().to_owned())
+}
+
+/// The executable without the settings of whoever runs the tests: their `LAKEFALL_*` variables would be its own.
+pub fn command() -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LAKEFALL_")) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// The executable: `LAKEFALL_BIN`, or what `cargo build -p lakefall` left beside this test.

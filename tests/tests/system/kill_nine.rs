@@ -6,7 +6,7 @@ use std::time::Duration;
 use lakefall_tests::Options;
 use lakefall_tests::checker::Demands;
 use lakefall_tests::dice::{Dice, seed};
-use lakefall_tests::server::binary;
+use lakefall_tests::server::command;
 use tokio::task::JoinSet;
 
 use super::load::{Run, Style, produce, stream, tail};
@@ -48,7 +48,7 @@ async fn no_acknowledged_record_is_lost_when_the_process_is_killed_twenty_times(
     let report = verdict::judge("kill_nine", run, &server.client(), Demands { faults: KILLS, acked: 5_000 }).await;
     assert!(report.unknown_stored + report.unknown_absent > 0, "no kill met a request under way: the load is too small");
     server.stop().await;
-    let fsck = std::process::Command::new(binary()).args(["fsck", "--data-dir"]).arg(server.data_dir()).output().unwrap();
+    let fsck = command().args(["fsck", "--data-dir"]).arg(server.data_dir()).output().unwrap();
     let (told, errors) = (String::from_utf8_lossy(&fsck.stdout), String::from_utf8_lossy(&fsck.stderr));
     assert!(fsck.status.success(), "what is stored is not whole: {told}\n{errors}");
     println!("kill_nine: {}", told.lines().filter(|line| line.starts_with(['o', 's', 'c'])).collect::<Vec<_>>().join("; "));

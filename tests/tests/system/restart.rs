@@ -148,7 +148,7 @@ async fn a_second_server_on_the_same_folder_takes_nothing_from_the_first() {
     let server = Server::start_default().await;
     let client = server.client();
     client.create_topic("t", 1).await;
-    let mut second = std::process::Command::new(lakefall_tests::server::binary())
+    let mut second = lakefall_tests::server::command()
         .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
         .arg(server.data_dir())
         .stdout(std::process::Stdio::null())
