@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::Engine;
 use super::dedup::{claims, has_dedup_id};
+use super::streams::Turn;
 use crate::ingest::{Binding, OrderKey, Part, PartOutcome, Routed, Settled, Submission};
 
 /// Times a request is submitted anew when its topic changed under it, or records of it turned out to be stored already.
@@ -26,12 +27,23 @@ pub(super) struct Waiting {
 
 impl Engine {
     pub(super) async fn append_once_or_again(&self, caller: &Caller, append: Append) -> Result<Appended> {
-        let Append { batch, atomic, idempotency, order, mut admission } = append;
-        check_records(&batch.records)?;
-        let mut turn = match order {
+        let stream = append.order;
+        let mut turn = match stream {
             Some(stream) => Some(self.streams.turn(stream).await),
             None => None,
         };
+        let answer = self.append_in_turn(caller, append, &mut turn).await;
+        if let (Err(_), Some(stream)) = (&answer, stream) {
+            // Before the turn is given on: what was refused on the way in must stop the next batch like any refusal.
+            self.ingest.poison(stream);
+        }
+        answer
+    }
+
+    /// Gives the turn on as soon as the batch has its place in the open segment.
+    async fn append_in_turn(&self, caller: &Caller, append: Append, turn: &mut Option<Turn>) -> Result<Appended> {
+        let Append { batch, atomic, idempotency, order, mut admission } = append;
+        check_records(&batch.records)?;
         let order = order.map(OrderKey::Stream);
         if batch.records.iter().any(has_dedup_id) {
             return self.append_deduplicated(caller, batch, atomic, idempotency, order, admission).await;

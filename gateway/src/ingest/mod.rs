@@ -167,6 +167,11 @@ impl Ingest {
         OrderToken(self.shared.streams.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
     }
 
+    /// Nothing more of this stream may be stored.
+    pub(crate) fn poison(&self, stream: OrderToken) {
+        self.shared.orders.poison(stream);
+    }
+
     /// Puts a request into the open segment. Its place among the others is taken here, before anything is awaited.
     pub(crate) fn submit(&self, submission: Submission) -> Result<()> {
         if let Some(OrderKey::Stream(token)) = submission.order

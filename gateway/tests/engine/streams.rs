@@ -7,7 +7,7 @@ use lakefall_queue::verbs::{Append, OrderToken, TopicAppend, Verbs};
 use lakefall_queue::{Offset, Record};
 
 use crate::support::faults::{Fault, Gate};
-use crate::support::{Setup, World, append, append_of, places, record, settle, topic};
+use crate::support::{Setup, World, append, append_of, placed, places, record, settle, topic};
 
 fn streamed(token: OrderToken, records: Vec<Record>) -> Append {
     Append { order: Some(token), ..append("t", records) }
@@ -96,4 +96,17 @@ async fn a_streams_batches_of_one_moment_share_a_segment_in_order() {
         assert_eq!(places(&acked.unwrap()), [(0, i as u64)]);
     }
     assert_eq!(world.objects.puts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_refused_on_the_way_in_stops_its_stream_too() {
+    let world = World::new().await;
+    world.topic("t", 1).await;
+    let token = world.engine.open_stream();
+    let astray = world.begin(streamed(token, vec![placed(7, "1")])).await;
+    let next = world.begin(streamed(token, vec![record("2")])).await;
+    assert!(matches!(astray.await.unwrap(), Err(Error::PartitionNotFound { .. })));
+    assert_eq!(next.await.unwrap(), Err(Error::StreamPoisoned));
+    world.append(streamed(world.engine.open_stream(), vec![record("another stream")])).await.unwrap();
+    assert_eq!(world.values("t").await, ["another stream"]);
 }
