@@ -5,6 +5,7 @@
 //! gateway's. It must never decide that damaged bytes are good enough: they are an error, always.
 
 pub mod batch;
+pub mod bucket;
 pub mod cache;
 pub mod metrics;
 pub mod segment;

@@ -3,8 +3,18 @@
 /// Requests sent to the object store; labels `operation` (`put`, `get`, `head`, `list`, `delete`) and `outcome` (`ok`, or
 /// the kind of [`crate::store::StoreError`]). What a bucket bills by.
 pub const STORE_REQUESTS: &str = "lakefall_store_requests_total";
+/// How long a request to a remote store took; label `operation`.
+pub const STORE_SECONDS: &str = "lakefall_store_request_seconds";
 /// Bytes sent to and got from the object store; label `direction` (`put`, `get`).
 pub const STORE_BYTES: &str = "lakefall_store_bytes_total";
+/// Failed requests that were worth repeating; labels `operation` and `outcome` (`sent`, or `refused` for want of budget).
+pub const STORE_REPEATS: &str = "lakefall_store_repeats_total";
+/// Late reads; label `outcome` (`sent` a second time, that second one `won`, `refused` for want of budget).
+pub const STORE_HEDGES: &str = "lakefall_store_hedges_total";
+/// Objects that came back cut or from another place than asked, and were read again.
+pub const STORE_CUT_READS: &str = "lakefall_store_cut_reads_total";
+/// How often credentials were asked for; label `outcome` (`ok`, `failed`).
+pub const STORE_CREDENTIALS: &str = "lakefall_store_credentials_total";
 /// Blocks found in the cache; label `tier` (`memory`, `cold`, `disk`).
 pub const CACHE_HITS: &str = "lakefall_cache_hits_total";
 /// Blocks that had to be fetched from the store.
@@ -13,3 +23,5 @@ pub const CACHE_MISSES: &str = "lakefall_cache_misses_total";
 pub const CACHE_CORRUPT: &str = "lakefall_cache_corrupt_total";
 /// Lookups on the cache disk given up at the deadline.
 pub const CACHE_TIMEOUTS: &str = "lakefall_cache_disk_timeouts_total";
+/// Whether the cache disk is used: 1; passed by for a while after lookups that took too long: 0.5; turned off: 0.
+pub const CACHE_DISK: &str = "lakefall_cache_disk_state";

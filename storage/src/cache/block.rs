@@ -8,34 +8,40 @@ use lakefall_queue::SegmentId;
 use uuid::Uuid;
 
 /// Part of every key: a cache disk written by another version of this format is never hit.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// An encoded key.
+const KEY_BYTES: usize = 25;
 /// What an entry costs besides its bytes, roughly: key, pointers, list links.
 const ENTRY_OVERHEAD: usize = 192;
 /// The largest block there is; a damaged length on disk allocates no more.
 const MAX_BLOCK: usize = 8 << 20;
 
-/// Names the `number`th block of an object.
+/// Names the `number`th block of an object cut into blocks of `size` bytes. The size is in the name, as the number means
+/// another range after it was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct BlockKey {
     object: [u8; 16],
     pub(super) number: u32,
+    size: u32,
     format: u8,
 }
 
 impl BlockKey {
-    pub(super) fn new(object: SegmentId, number: u32) -> Self {
-        Self { object: *object.0.as_bytes(), number, format: FORMAT }
+    pub(super) fn new(object: SegmentId, number: u32, size: usize) -> Self {
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        Self { object: *object.0.as_bytes(), number, size, format: FORMAT }
     }
 
     pub(super) fn object(&self) -> SegmentId {
         SegmentId(Uuid::from_bytes(self.object))
     }
 
-    fn to_bytes(self) -> [u8; 21] {
-        let mut out = [0; 21];
+    fn to_bytes(self) -> [u8; KEY_BYTES] {
+        let mut out = [0; KEY_BYTES];
         out[..16].copy_from_slice(&self.object);
         out[16..20].copy_from_slice(&self.number.to_be_bytes());
-        out[20] = self.format;
+        out[20..24].copy_from_slice(&self.size.to_be_bytes());
+        out[24] = self.format;
         out
     }
 }
@@ -74,16 +80,16 @@ impl Code for BlockKey {
     }
 
     fn decode(reader: &mut impl Read) -> foyer::Result<Self> {
-        let mut bytes = [0; 21];
-        reader.read_exact(&mut bytes).map_err(foyer::Error::io_error)?;
         let mut object = [0; 16];
-        object.copy_from_slice(&bytes[..16]);
-        let number = u32::from_be_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
-        Ok(Self { object, number, format: bytes[20] })
+        reader.read_exact(&mut object).map_err(foyer::Error::io_error)?;
+        let mut rest = [0; KEY_BYTES - 16];
+        reader.read_exact(&mut rest).map_err(foyer::Error::io_error)?;
+        let [n0, n1, n2, n3, s0, s1, s2, s3, format] = rest;
+        Ok(Self { object, number: u32::from_be_bytes([n0, n1, n2, n3]), size: u32::from_be_bytes([s0, s1, s2, s3]), format })
     }
 
     fn estimated_size(&self) -> usize {
-        21
+        KEY_BYTES
     }
 }
 
@@ -164,11 +170,15 @@ mod tests {
 
     #[test]
     fn a_block_survives_the_disk_and_a_flipped_bit_or_another_key_is_noticed() {
-        let key = BlockKey::new(SegmentId(Uuid::from_u128(7)), 3);
+        let key = BlockKey::new(SegmentId(Uuid::from_u128(7)), 3, 4_096);
         let mut stored = Vec::new();
         Block::new(&key, Bytes::from_static(b"some bytes")).encode(&mut stored).unwrap();
         assert!(Block::decode(&mut &stored[..]).unwrap().is_intact(&key));
-        assert!(!Block::decode(&mut &stored[..]).unwrap().is_intact(&BlockKey::new(key.object(), 4)));
+        for other in [BlockKey::new(key.object(), 4, 4_096), BlockKey::new(key.object(), 3, 8_192)] {
+            assert!(!Block::decode(&mut &stored[..]).unwrap().is_intact(&other));
+        }
+        let older = BlockKey { format: FORMAT - 1, ..key };
+        assert!(older != key && !Block::decode(&mut &stored[..]).unwrap().is_intact(&older));
         for bit in 0..stored.len() * 8 {
             let mut damaged = stored.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);

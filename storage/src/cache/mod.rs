@@ -3,6 +3,8 @@
 //! is dropped and fetched again. It sends nothing while nobody reads, and a failing disk only makes it smaller.
 
 mod block;
+mod breaker;
+mod disk;
 mod flight;
 mod tier;
 
@@ -54,6 +56,19 @@ pub struct DiskConfig {
     pub path: PathBuf,
     /// How much of the disk to use, in bytes. At least 64 MiB.
     pub bytes: usize,
+}
+
+/// What becomes of the disk tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskState {
+    /// None is configured.
+    None,
+    /// In use.
+    Used,
+    /// Passed by for some seconds, as lookups took too long.
+    PassedBy,
+    /// It failed, and is off until the next start: an operator should look at it.
+    Off,
 }
 
 impl Default for CacheConfig {
@@ -120,11 +135,17 @@ impl Cache {
         debug_assert_eq!(total_len, chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>());
         for (number, bytes) in block::cut(chunks, self.0.block_bytes as usize).enumerate() {
             let Ok(number) = u32::try_from(number) else { return };
-            self.0.hot.insert(BlockKey::new(object, number), bytes);
+            self.0.hot.insert(BlockKey::new(object, number, self.0.block_bytes as usize), bytes);
         }
     }
 
-    /// Writes to the disk tier what is only in memory, so that the next process finds it. Nothing to do without one.
+    /// What becomes of the disk tier.
+    pub fn disk(&self) -> DiskState {
+        self.0.hot.disk()
+    }
+
+    /// Writes to the disk tier what is only in memory, so that the next process finds it. Nothing to do without one. A disk
+    /// that hangs is left after some seconds.
     pub async fn close(&self) {
         self.0.hot.close().await;
     }
@@ -132,7 +153,7 @@ impl Cache {
     /// `range` of one block, counted from the block's start.
     async fn part(&self, object: SegmentId, size: u64, number: u64, range: Range<u64>, pool: Pool) -> Result<Bytes, StoreError> {
         let number = u32::try_from(number).map_err(|_| StoreError::Other { reason: format!("object {object} is too large") })?;
-        let key = BlockKey::new(object, number);
+        let key = BlockKey::new(object, number, self.0.block_bytes as usize);
         let (start, end) = (range.start as usize, range.end as usize);
         let bytes = match self.0.in_memory(&key, end) {
             Some(bytes) => bytes,

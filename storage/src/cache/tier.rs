@@ -1,22 +1,17 @@
 //! Where blocks are kept: the hot tier (memory, and a disk below it while that works) and the cold tier.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use foyer::{BlockEngineConfig, DeviceBuilder, FsDeviceBuilder, HybridCache, HybridCacheBuilder, Load, LruConfig, PsyncIoEngineConfig};
-use metrics::counter;
+use foyer::LruConfig;
+use metrics::gauge;
 
 use super::block::{Block, BlockKey};
-use super::{CacheConfig, DiskConfig, Pool};
-use crate::metrics::{CACHE_CORRUPT, CACHE_TIMEOUTS};
+use super::disk::{Disk, Failed};
+use super::{CacheConfig, DiskState, Pool};
+use crate::metrics::CACHE_DISK;
 
 type Memory = foyer::Cache<BlockKey, Block>;
-type Disk = HybridCache<BlockKey, Block>;
-
-/// The disk tier's unit of eviction; an entry must fit into it.
-const DISK_REGION_BYTES: usize = 16 << 20;
-const MIN_DISK_BYTES: usize = 64 << 20;
 
 /// What tail readers use.
 #[derive(Debug)]
@@ -24,96 +19,102 @@ pub(super) struct HotTier {
     tier: Mutex<Tier>,
     memory_bytes: usize,
     block_bytes: usize,
-    lookup_deadline: Duration,
+    has_disk: bool,
 }
 
 #[derive(Clone, Debug)]
 enum Tier {
     Memory(Memory),
-    Disk(Disk),
+    Disk(Arc<Disk>),
 }
 
 impl HotTier {
     pub(super) async fn open(config: &CacheConfig, block_bytes: usize) -> Self {
+        let only_memory = || Tier::Memory(memory(config.memory_bytes, block_bytes));
         let tier = match &config.disk {
-            None => Tier::Memory(memory(config.memory_bytes, block_bytes)),
-            Some(disk) => match open_disk(config.memory_bytes, block_bytes, disk).await {
-                Ok(opened) => Tier::Disk(opened),
+            None => only_memory(),
+            Some(disk) => match Disk::open(config, block_bytes, disk).await {
+                Ok(opened) => Tier::Disk(Arc::new(opened)),
                 Err(error) => {
                     tracing::warn!(path = %disk.path.display(), %error, "the cache disk cannot be used: caching in memory only");
-                    Tier::Memory(memory(config.memory_bytes, block_bytes))
+                    only_memory()
                 }
             },
         };
-        Self { tier: Mutex::new(tier), memory_bytes: config.memory_bytes, block_bytes, lookup_deadline: config.lookup_deadline }
+        let this = Self { tier: Mutex::new(tier), memory_bytes: config.memory_bytes, block_bytes, has_disk: config.disk.is_some() };
+        this.disk();
+        this
     }
 
     pub(super) fn in_memory(&self, key: &BlockKey) -> Option<Block> {
         match self.tier() {
             Tier::Memory(memory) => memory.get(key).map(|entry| entry.value().clone()),
-            Tier::Disk(disk) => disk.memory().get(key).map(|entry| entry.value().clone()),
+            Tier::Disk(disk) => disk.in_memory(key),
         }
     }
 
     /// An intact block of the disk tier; one that a tail reader asked for moves up into memory.
     pub(super) async fn on_disk(&self, key: &BlockKey, pool: Pool) -> Option<Block> {
         let Tier::Disk(disk) = self.tier() else { return None };
-        let lookup = async {
-            match pool {
-                Pool::Hot => Ok(disk.get(key).await?.map(|entry| entry.value().clone())),
-                Pool::Cold => match disk.storage().load(key).await? {
-                    Load::Entry { key: found, value, .. } if found == *key => Ok(Some(value)),
-                    Load::Piece { piece, .. } if piece.key() == key => Ok(Some(piece.value().clone())),
-                    Load::Entry { .. } | Load::Piece { .. } | Load::Throttled | Load::Miss => Ok(None),
-                },
-            }
-        };
-        match tokio::time::timeout(self.lookup_deadline, lookup).await {
-            Ok(Ok(Some(block))) if block.is_intact(key) => Some(block),
-            Ok(Ok(Some(_))) => {
-                counter!(CACHE_CORRUPT).increment(1);
-                disk.remove(key);
-                None
-            }
-            Ok(Ok(None)) => None,
-            Ok(Err(error)) => {
-                self.give_up_disk(&error);
-                None
-            }
-            Err(_) => {
-                counter!(CACHE_TIMEOUTS).increment(1);
-                None
-            }
+        let passed_by = disk.passed_by();
+        let found = disk.get(key, pool).await;
+        if disk.passed_by() != passed_by {
+            self.disk();
         }
+        found.unwrap_or_else(|error| {
+            self.give_up_disk(&error);
+            None
+        })
     }
 
     pub(super) fn insert(&self, key: BlockKey, bytes: Bytes) {
         let block = Block::new(&key, bytes);
         match self.tier() {
             Tier::Memory(memory) => drop(memory.insert(key, block)),
-            Tier::Disk(disk) => drop(disk.insert(key, block)),
+            Tier::Disk(disk) => {
+                if let Err(error) = disk.insert(key, block.clone()) {
+                    let memory = self.give_up_disk(&error);
+                    drop(memory.insert(key, block));
+                }
+            }
         }
     }
 
     pub(super) async fn close(&self) {
-        if let Tier::Disk(disk) = self.tier()
-            && let Err(error) = disk.close().await
-        {
-            tracing::warn!(%error, "the cache disk was not closed cleanly: some of it will be fetched again");
+        if let Tier::Disk(disk) = self.tier() {
+            disk.close().await;
         }
+    }
+
+    /// What becomes of the disk; also set as a metric.
+    pub(super) fn disk(&self) -> DiskState {
+        let (state, level) = match self.tier() {
+            Tier::Disk(disk) if disk.passed_by() => (DiskState::PassedBy, 0.5),
+            Tier::Disk(_) => (DiskState::Used, 1.0),
+            Tier::Memory(_) if self.has_disk => (DiskState::Off, 0.0),
+            Tier::Memory(_) => return DiskState::None,
+        };
+        gauge!(CACHE_DISK).set(level);
+        state
     }
 
     fn tier(&self) -> Tier {
         self.tier.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From here on there is no disk: memory starts empty, which costs a few fetches once.
-    fn give_up_disk(&self, error: &foyer::Error) {
+    /// From here on there is no disk: memory starts empty, which costs a few fetches once. Logged once, as nobody asks the
+    /// disk any more.
+    fn give_up_disk(&self, error: &Failed) -> Memory {
         let mut tier = self.tier.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*tier, Tier::Disk(_)) {
-            tracing::error!(%error, "the cache disk failed and is turned off until the next start");
-            *tier = Tier::Memory(memory(self.memory_bytes, self.block_bytes));
-        }
+        let memory = match &*tier {
+            Tier::Memory(memory) => return memory.clone(),
+            Tier::Disk(_) => memory(self.memory_bytes, self.block_bytes),
+        };
+        tracing::error!(%error, "the cache disk failed and is turned off until the next start");
+        *tier = Tier::Memory(memory.clone());
+        drop(tier);
+        self.disk();
+        memory
     }
 }
 
@@ -144,24 +145,6 @@ fn memory(bytes: usize, block_bytes: usize) -> Memory {
 }
 
 /// Each shard evicts on its own, so each must hold a good number of blocks.
-fn shards(bytes: usize, block_bytes: usize) -> usize {
+pub(super) fn shards(bytes: usize, block_bytes: usize) -> usize {
     (bytes / (8 * block_bytes)).clamp(1, 8)
-}
-
-async fn open_disk(memory_bytes: usize, block_bytes: usize, disk: &DiskConfig) -> foyer::Result<Disk> {
-    // foyer panics where it cannot create its directory itself.
-    std::fs::create_dir_all(&disk.path).map_err(foyer::Error::io_error)?;
-    let device = FsDeviceBuilder::new(&disk.path).with_capacity(disk.bytes.max(MIN_DISK_BYTES)).build()?;
-    HybridCacheBuilder::new()
-        .with_name("lakefall")
-        .with_flush_on_close(true)
-        .memory(memory_bytes)
-        .with_shards(shards(memory_bytes, block_bytes))
-        .with_eviction_config(LruConfig::default())
-        .with_weighter(|_: &BlockKey, block: &Block| block.weight())
-        .storage()
-        .with_io_engine_config(PsyncIoEngineConfig::new())
-        .with_engine_config(BlockEngineConfig::new(device).with_block_size(DISK_REGION_BYTES))
-        .build()
-        .await
 }

@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::io::ErrorKind;
 
+use super::answer::Answer;
+
 /// Why an operation on a store failed. Texts never hold credentials.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -82,6 +84,57 @@ impl StoreError {
     }
 }
 
+/// A request that failed, with what the service said.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) error: StoreError,
+    pub(super) answer: Option<Answer>,
+}
+
+impl From<StoreError> for Ended {
+    fn from(error: StoreError) -> Self {
+        Self { error, answer: None }
+    }
+}
+
+/// What an error of a store and the service's last answer mean together.
+pub(super) fn judge(error: object_store::Error, answer: Option<&Answer>) -> StoreError {
+    use object_store::Error as E;
+    let Some(answer) = answer.filter(|answer| answer.refuses()) else { return error.into() };
+    match error {
+        E::NotFound { path, .. } if answer.code.as_deref() != Some("NoSuchBucket") => StoreError::NotFound { key: path },
+        E::AlreadyExists { path, .. } | E::Precondition { path, .. } => StoreError::Collision { key: path },
+        // Only the word of the service tells more than the library does.
+        error if answer.code.is_none() => from_status(answer.status.as_u16(), error.to_string()),
+        _ => from_answer(answer),
+    }
+}
+
+fn from_answer(answer: &Answer) -> StoreError {
+    let code = answer.code.as_deref().unwrap_or_default();
+    let advice = match code {
+        "RequestTimeTooSkewed" => " (this machine's clock is wrong: synchronise it)",
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" => " (the access key or its secret is wrong)",
+        "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => " (the credentials have expired: renew them)",
+        "AccessDenied" => " (a permission is missing: `lakefall doctor` names it)",
+        "NoSuchBucket" => " (the bucket does not exist: `lakefall bucket init` creates it)",
+        "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
+            " (the bucket is in another region: set store.region)"
+        }
+        _ => "",
+    };
+    let reason = format!("{answer}{advice}");
+    match code {
+        "SlowDown" | "ServiceUnavailable" | "RequestLimitExceeded" | "ThrottlingException" | "ServerBusy" => {
+            StoreError::Throttled { reason }
+        }
+        "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => StoreError::Denied { reason },
+        // S3 sends it as a 400 when it waited too long for the body.
+        "RequestTimeout" | "InternalError" => StoreError::Unavailable { reason },
+        _ => from_status(answer.status.as_u16(), reason),
+    }
+}
+
 impl From<object_store::Error> for StoreError {
     fn from(error: object_store::Error) -> Self {
         use object_store::Error as E;
@@ -116,8 +169,8 @@ fn from_chain(error: &(dyn StdError + 'static), reason: String) -> StoreError {
     StoreError::Unavailable { reason }
 }
 
-/// `object_store` keeps the type that holds an HTTP status to itself, so its text is all there is. A test against a
-/// real socket fails when an upgrade rewords it.
+/// For a store that somebody else opened, to which nobody listens: `object_store` keeps the type that holds an HTTP
+/// status to itself, so its text is all there is. A test against a real socket fails when an upgrade rewords it.
 fn status_in(text: &str) -> Option<u16> {
     let (_, rest) = text.split_once("Server returned non-2xx status code: ")?;
     rest.get(..3)?.parse().ok()
@@ -128,7 +181,8 @@ fn from_status(status: u16, reason: String) -> StoreError {
         429 | 503 => StoreError::Throttled { reason },
         401 | 403 => StoreError::Denied { reason },
         408 => StoreError::Unavailable { reason },
-        400..=499 => StoreError::Other { reason },
+        // What is elsewhere, or unknown to the service, will be so on the next attempt.
+        300..=499 | 501 => StoreError::Other { reason },
         _ => StoreError::Unavailable { reason },
     }
 }

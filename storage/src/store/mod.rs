@@ -1,26 +1,45 @@
-//! Objects by URL: a local directory, memory or S3, with one set of rules. An object is written once under a fresh
-//! key and never changed; an answer that leaves open whether it was written is settled by looking, never guessed.
+//! Objects by URL: a local directory, memory, S3, GCS or Azure, with one set of rules. An object is written once under a
+//! fresh key and never changed; an answer that leaves open whether it was written is settled by looking, never guessed.
 //! This module never retries a PUT under another key and never deletes on its own.
 
+mod ambient;
+mod answer;
+mod budget;
+mod control;
+mod credentials;
+mod effort;
 mod error;
+mod hedge;
+mod listing;
 mod local;
 mod open;
+mod options;
+mod s3;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::BoxStream;
 use lakefall_queue::Timestamp;
+use metrics::counter;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
+pub(crate) use ambient::system;
+pub(crate) use answer::{Answer, listen};
+pub(crate) use credentials::{Chain, Told};
 pub use error::StoreError;
-pub use open::{AccessKey, S3Options, StoreOptions};
+pub(crate) use open::{open_s3, own_chain};
+pub use options::{AccessKey, Encryption, S3Options, StoreOptions};
+pub(crate) use s3::{endpoint, path_style, region};
 
-use crate::metrics::{STORE_BYTES, STORE_REQUESTS};
+use crate::metrics::{STORE_BYTES, STORE_CUT_READS};
+use effort::{Effort, Request, counted};
 use local::LocalDirectories;
+
+/// How often an object that came back cut is read again.
+const READ_AGAIN: usize = 2;
 
 /// An opened store. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -28,6 +47,8 @@ pub struct Store {
     inner: Arc<dyn ObjectStore>,
     /// Present for a local directory, whose new subdirectories must be made durable before they are used.
     local: Option<Arc<LocalDirectories>>,
+    /// Present for a remote store: what fails or is late there may be asked again.
+    effort: Option<Arc<Effort>>,
 }
 
 /// What a listing tells of an object.
@@ -43,16 +64,23 @@ pub struct ObjectInfo {
 
 impl Store {
     /// A store over any implementation: how tests put faults and counters in between. What it writes is as durable as
-    /// that implementation makes it.
+    /// that implementation makes it, and failed requests are its own to repeat.
     pub fn over(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, local: None }
+        Self { inner, local: None, effort: None }
+    }
+
+    /// The same store with a layer between it and its service, above which repetitions and second reads still happen:
+    /// how tests put faults into a real one.
+    pub fn through(mut self, layer: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Self {
+        self.inner = layer(self.inner);
+        self
     }
 
     /// Writes a new object, durably. Keys are never reused: where the key is taken, the object there is compared, and
     /// the same content means that an earlier attempt (of this call or a call before) got through.
     ///
-    /// Errors: [`StoreError::Collision`] if other content is there; [`StoreError::Unavailable`] leaves open whether the
-    /// object exists, and the same call may be repeated.
+    /// Errors: [`StoreError::Collision`] if other content is there; [`StoreError::Throttled`] at once, so that the caller
+    /// sends less; [`StoreError::Unavailable`] leaves open whether the object exists, and the same call may be repeated.
     pub async fn put_new(&self, key: &str, chunks: Vec<Bytes>) -> Result<(), StoreError> {
         let path = parse(key)?;
         if let Some(local) = &self.local {
@@ -60,14 +88,13 @@ impl Store {
         }
         let size: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let payload: PutPayload = chunks.iter().cloned().collect();
-        let options = PutOptions::from(PutMode::Create);
-        let answer = self.inner.put_opts(&path, payload, options).await;
-        match counted("put", answer.map_err(StoreError::from)) {
+        let create = || self.inner.put_opts(&path, payload.clone(), PutOptions::from(PutMode::Create));
+        match self.send(Request::Create, create).await {
             Ok(_) => {
-                metrics::counter!(STORE_BYTES, "direction" => "put").increment(size);
+                counter!(STORE_BYTES, "direction" => "put").increment(size);
                 Ok(())
             }
-            // A raw 409 or 412 of S3 arrives as this, also when our own retried request met its first attempt.
+            // A raw 409 or 412 of S3 arrives as this, also when our own repeated request met its first attempt.
             Err(StoreError::Collision { .. }) => self.settle(key, &path, size, &chunks).await,
             Err(error) => {
                 if self.local.is_some() {
@@ -78,51 +105,84 @@ impl Store {
         }
     }
 
-    /// Reads `range` of an object. Beyond the object's end the answer is shorter; wholly beyond it is an error.
+    /// Reads `range` of an object. Beyond the object's end the answer is shorter; wholly beyond it is an error. What comes
+    /// back cut, or from another place, is read again, then an error.
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
-        let path = parse(key)?;
-        let answer = async { self.inner.get_opts(&path, options).await?.bytes().await };
-        let bytes = counted("get", answer.await.map_err(StoreError::from))?;
-        metrics::counter!(STORE_BYTES, "direction" => "get").increment(bytes.len() as u64);
-        Ok(bytes)
+        self.read(&parse(key)?, Some(range)).await
     }
 
     /// An object's size and age.
     pub async fn head(&self, key: &str) -> Result<ObjectInfo, StoreError> {
-        let answer = self.inner.head(&parse(key)?).await;
-        counted("head", answer.map_err(StoreError::from)).map(ObjectInfo::from)
+        let path = parse(key)?;
+        self.send(Request::Head, || self.inner.head(&path)).await.map(ObjectInfo::from)
     }
 
     /// All objects whose key begins with the path segments of `prefix`, in no order that all stores share.
     pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<ObjectInfo, StoreError>> {
-        metrics::counter!(STORE_REQUESTS, "operation" => "list", "outcome" => "ok").increment(1);
-        let prefix = (!prefix.is_empty()).then(|| Path::from(prefix));
-        self.inner.list(prefix.as_ref()).map_ok(ObjectInfo::from).map_err(StoreError::from).boxed()
+        listing::list(self.clone(), (!prefix.is_empty()).then(|| Path::from(prefix)))
     }
 
     /// Deletes an object. One that is not there counts as deleted.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let answer = self.inner.delete(&parse(key)?).await;
-        match counted("delete", answer.map_err(StoreError::from)) {
+        let path = parse(key)?;
+        match self.send(Request::Delete, || self.inner.delete(&path)).await {
             Err(StoreError::NotFound { .. }) => Ok(()),
             other => other,
         }
     }
 
-    /// Decides whether the object at a taken key is the one we meant to write.
+    /// The service itself, without repetitions: to see what it answers.
+    pub(crate) fn service(&self) -> &Arc<dyn ObjectStore> {
+        &self.inner
+    }
+
+    /// The whole object, or a range of it, with the length that it must have.
+    async fn read(&self, path: &Path, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        let expected = range.as_ref().map_or(0, |range| range.end - range.start);
+        let get = || async {
+            let options = GetOptions { range: range.clone().map(GetRange::Bounded), ..GetOptions::default() };
+            let found = self.inner.get_opts(path, options).await?;
+            let (size, given) = (found.meta.size, found.range.clone());
+            Ok((found.bytes().await?, size, given))
+        };
+        for _ in 0..=READ_AGAIN {
+            let (bytes, size, given) = self.send(Request::Get(expected), get).await?;
+            counter!(STORE_BYTES, "direction" => "get").increment(bytes.len() as u64);
+            let due = range.as_ref().map_or(0..size, |range| range.start..range.end.min(size));
+            if given == due && bytes.len() as u64 == due.end - due.start {
+                return Ok(bytes);
+            }
+            counter!(STORE_CUT_READS).increment(1);
+            tracing::warn!(%path, ?due, ?given, bytes = bytes.len(), "an object came back cut and is read again");
+        }
+        Err(StoreError::Unavailable { reason: format!("{path} keeps coming back cut") })
+    }
+
+    /// Sends a request: with all effort to a remote store, once to any other.
+    async fn send<T, F>(&self, request: Request, send: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = object_store::Result<T>>,
+    {
+        let Some(effort) = &self.effort else {
+            let outcome = send().await.map_err(StoreError::from);
+            counted(request, &outcome);
+            return outcome;
+        };
+        effort.attempt(request, send).await
+    }
+
+    /// Decides whether the object at a taken key is the one we meant to write. Whatever keeps us from looking leaves it
+    /// open: a 404, as right after a 409; a 403, as S3 answers for a missing key to who may not list.
     async fn settle(&self, key: &str, path: &Path, size: u64, chunks: &[Bytes]) -> Result<(), StoreError> {
-        let there = self.inner.head(path).await;
-        let there = counted("head", there.map_err(StoreError::from)).map_err(StoreError::into_unknown)?;
+        let there = self.send(Request::Head, || self.inner.head(path)).await.map_err(StoreError::into_unknown)?;
         let collision = || StoreError::Collision { key: key.to_owned() };
         if there.size != size {
             return Err(collision());
         }
-        let found = async { self.inner.get(path).await?.bytes().await }.await;
-        let found = counted("get", found.map_err(StoreError::from)).map_err(StoreError::into_unknown)?;
+        let found = self.read(path, None).await.map_err(StoreError::into_unknown)?;
         let meant = chunks.iter().fold(0, |crc, chunk| crc32c::crc32c_append(crc, chunk));
         if crc32c::crc32c(&found) == meant { Ok(()) } else { Err(collision()) }
     }
@@ -145,10 +205,4 @@ impl From<object_store::ObjectMeta> for ObjectInfo {
 
 fn parse(key: &str) -> Result<Path, StoreError> {
     Path::parse(key).map_err(|error| StoreError::Other { reason: error.to_string() })
-}
-
-fn counted<T>(operation: &'static str, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-    let outcome = answer.as_ref().err().map_or("ok", StoreError::kind);
-    metrics::counter!(STORE_REQUESTS, "operation" => operation, "outcome" => outcome).increment(1);
-    answer
 }

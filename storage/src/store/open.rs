@@ -1,105 +1,60 @@
-//! Opens a store by URL. Credentials come from the environment or the platform, never from the options or the URL.
+//! Opens a store by URL. Nothing is sent: what a service thinks of the credentials shows with the first request.
 
-use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
+use lakefall_queue::clock::Ambient;
 use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
-use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::ambient::system;
+use super::answer::Listening;
+use super::credentials::Chain;
+use super::effort::Effort;
 use super::local::LocalDirectories;
+use super::options::StoreOptions;
+use super::s3::Bucket;
 use super::{Store, StoreError};
 
-/// How a store is reached. Everything has a default that fits its kind of store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StoreOptions {
-    /// Sync file and directory before a write counts (local directories only; default true). Without it a power cut
-    /// loses acknowledged records: for benchmarks and tests.
-    pub fsync: bool,
-    /// Longest single request to a remote store. Default 30 s. Shorter gives up sooner on a stalled connection;
-    /// too short never finishes a large object on a slow line.
-    #[serde(with = "lakefall_queue::time::duration")]
-    pub request_timeout: Duration,
-    /// Longest wait for a connection to a remote store. Default 5 s.
-    #[serde(with = "lakefall_queue::time::duration")]
-    pub connect_timeout: Duration,
-    /// How often a failed request is repeated before the caller hears of it. Default 3. Fewer lets the upload rate
-    /// adapt sooner when the store throttles; more hides short failures.
-    pub retries: usize,
-    /// No repetition begins later than this after the first attempt. Default 15 s.
-    #[serde(with = "lakefall_queue::time::duration")]
-    pub retry_for: Duration,
-    /// For `s3://` URLs.
-    pub s3: S3Options,
-}
-
-/// What an S3 URL cannot say. Credentials come from `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and the like, or from
-/// the instance.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct S3Options {
-    /// The service's URL, for anything but AWS. Default: `AWS_ENDPOINT_URL`, or AWS.
-    pub endpoint: Option<String>,
-    /// Default: `AWS_REGION`, or `us-east-1`.
-    pub region: Option<String>,
-    /// Bucket in the path rather than in the host name, as most other services want it. Default true with an
-    /// endpoint, false without.
-    pub path_style: Option<bool>,
-    /// Allow an `http://` endpoint. Default false: requests and data would travel readable.
-    pub allow_http: bool,
-    /// Send requests without a signature, for services that ask for none. Default false.
-    pub unsigned: bool,
-    /// Goes before the environment's credentials.
-    #[serde(skip)]
-    pub access_key: Option<AccessKey>,
-}
-
-/// A key for S3. Its secret is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AccessKey {
-    /// The key's id.
-    pub id: String,
-    /// Its secret.
-    pub secret: String,
-}
-
-impl fmt::Debug for AccessKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessKey").field("id", &self.id).field("secret", &"<redacted>").finish()
-    }
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        Self {
-            fsync: true,
-            request_timeout: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(5),
-            retries: 3,
-            retry_for: Duration::from_secs(15),
-            s3: S3Options::default(),
-        }
-    }
-}
+/// What a store's URL may be.
+const KNOWN: &str = "use file:///directory, memory:///, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix";
 
 impl Store {
-    /// Opens `file:///directory` (created if missing), `memory:///`, or `s3://bucket/prefix`. Sends no request to a
-    /// remote store; a directory is created and synced, which blocks for some milliseconds.
+    /// Opens `file:///directory` (created if missing), `memory:///`, `s3://bucket/prefix`, `gs://bucket/prefix`, or
+    /// `az://container/prefix` (also `abfs://` and `abfss://`). Sends no request to a remote store; a directory is created
+    /// and synced, which blocks for some milliseconds.
+    ///
+    /// Credentials of GCS come from `GOOGLE_APPLICATION_CREDENTIALS` and the like, or the instance; those of Azure from
+    /// `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY` and the like, or the managed identity.
     pub fn open(url: &Url, options: &StoreOptions) -> Result<Self, StoreError> {
+        Self::open_with(url, options, system())
+    }
+
+    /// The same with a clock and randomness of one's own.
+    pub fn open_with(url: &Url, options: &StoreOptions, ambient: Ambient) -> Result<Self, StoreError> {
         match url.scheme() {
             "file" => open_directory(url, options),
-            "memory" => Ok(Self { inner: Arc::new(InMemory::new()), local: None }),
-            "s3" => open_s3(url, options),
-            other => Err(wrong(format!("{other}:// is not a store: use file:///directory, memory:/// or s3://bucket/prefix"))),
+            "memory" => Ok(Self::over(Arc::new(InMemory::new()))),
+            "s3" => {
+                let chain = own_chain(options, &ambient);
+                open_s3(url, options, ambient, chain)
+            }
+            "gs" => open_gcs(url, options, ambient),
+            "az" | "abfs" | "abfss" => open_azure(url, options, ambient),
+            other => Err(wrong(format!("{other}:// is not a store: {KNOWN}"))),
         }
     }
+}
+
+/// The chain that a store needs: none where its settings say who asks.
+pub(crate) fn own_chain(options: &StoreOptions, ambient: &Ambient) -> Option<Chain> {
+    (options.s3.access_key.is_none() && !options.s3.unsigned).then(|| Chain::new(ambient.clone()))
 }
 
 fn open_directory(url: &Url, options: &StoreOptions) -> Result<Store, StoreError> {
@@ -110,34 +65,63 @@ fn open_directory(url: &Url, options: &StoreOptions) -> Result<Store, StoreError
     };
     let local = LocalDirectories::open(root.clone()).map_err(failed)?;
     let inner = LocalFileSystem::new_with_prefix(&root)?.with_fsync(options.fsync);
-    Ok(Store { inner: Arc::new(inner), local: Some(Arc::new(local)) })
+    Ok(Store { inner: Arc::new(inner), local: Some(Arc::new(local)), effort: None })
 }
 
-fn open_s3(url: &Url, options: &StoreOptions) -> Result<Store, StoreError> {
-    let bucket = url.host_str().ok_or_else(|| wrong(format!("{url} names no bucket: use s3://bucket/prefix")))?;
-    let client = ClientOptions::new().with_timeout(options.request_timeout).with_connect_timeout(options.connect_timeout);
-    let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: options.retries, retry_timeout: options.retry_for };
-    let s3 = &options.s3;
-    let mut builder = AmazonS3Builder::from_env()
-        .with_bucket_name(bucket)
-        .with_client_options(client.with_allow_http(s3.allow_http))
-        .with_retry(retry)
-        .with_skip_signature(s3.unsigned)
-        .with_virtual_hosted_style_request(!s3.path_style.unwrap_or(s3.endpoint.is_some()));
-    if let Some(endpoint) = &s3.endpoint {
-        builder = builder.with_endpoint(endpoint);
-    }
-    if let Some(region) = &s3.region {
-        builder = builder.with_region(region);
-    }
-    if let Some(AccessKey { id, secret }) = &s3.access_key {
-        builder = builder.with_access_key_id(id).with_secret_access_key(secret);
-    }
-    let bucket = builder.build()?;
+/// Over the credentials of `chain`, which may be shared with other clients.
+pub(crate) fn open_s3(url: &Url, options: &StoreOptions, ambient: Ambient, chain: Option<Chain>) -> Result<Store, StoreError> {
+    let name = url.host_str().ok_or_else(|| wrong(format!("{url} names no bucket: use s3://bucket/prefix")))?;
+    let builder = AmazonS3Builder::new()
+        .with_bucket_name(name)
+        .with_client_options(client(options).with_allow_http(options.s3.allow_http))
+        .with_retry(once(options));
+    let bucket = Bucket::new(builder, &options.s3, chain.as_ref())?;
+    remote(url, bucket, options, ambient, chain)
+}
+
+fn open_gcs(url: &Url, options: &StoreOptions, ambient: Ambient) -> Result<Store, StoreError> {
+    let name = url.host_str().ok_or_else(|| wrong(format!("{url} names no bucket: use gs://bucket/prefix")))?;
+    let bucket = GoogleCloudStorageBuilder::from_env()
+        .with_bucket_name(name)
+        .with_client_options(client(options))
+        .with_retry(once(options))
+        .with_http_connector(Listening)
+        .build()?;
+    remote(url, bucket, options, ambient, None)
+}
+
+fn open_azure(url: &Url, options: &StoreOptions, ambient: Ambient) -> Result<Store, StoreError> {
+    url.host_str().ok_or_else(|| wrong(format!("{url} names no container: use az://container/prefix")))?;
+    let container = MicrosoftAzureBuilder::from_env()
+        .with_url(url.as_str())
+        .with_client_options(client(options))
+        .with_retry(once(options))
+        .with_http_connector(Listening)
+        .build()
+        .map_err(|error| wrong(format!("{error} (Azure needs AZURE_STORAGE_ACCOUNT_NAME)")))?;
+    remote(url, container, options, ambient, None)
+}
+
+fn client(options: &StoreOptions) -> ClientOptions {
+    ClientOptions::new().with_timeout(options.request_timeout).with_connect_timeout(options.connect_timeout)
+}
+
+/// Below us nothing is repeated: only here is it known what may be, and how much of it.
+fn once(options: &StoreOptions) -> RetryConfig {
+    RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, retry_timeout: options.retry_for }
+}
+
+fn remote(
+    url: &Url,
+    service: impl ObjectStore,
+    options: &StoreOptions,
+    ambient: Ambient,
+    chain: Option<Chain>,
+) -> Result<Store, StoreError> {
     let prefix = Path::from_url_path(url.path()).map_err(|error| wrong(error.to_string()))?;
     let inner: Arc<dyn ObjectStore> =
-        if prefix.as_ref().is_empty() { Arc::new(bucket) } else { Arc::new(PrefixStore::new(bucket, prefix)) };
-    Ok(Store { inner, local: None })
+        if prefix.as_ref().is_empty() { Arc::new(service) } else { Arc::new(PrefixStore::new(service, prefix)) };
+    Ok(Store { inner, local: None, effort: Some(Arc::new(Effort::new(options, ambient, chain))) })
 }
 
 fn wrong(reason: String) -> StoreError {

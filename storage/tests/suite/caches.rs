@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::future::{join_all, poll_immediate};
 use futures::stream::BoxStream;
 use lakefall_queue::{SegmentId, Timestamp};
-use lakefall_storage::cache::{Cache, CacheConfig, DiskConfig, Pool};
+use lakefall_storage::cache::{Cache, CacheConfig, Pool};
 use lakefall_storage::store::{Store, StoreError};
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -60,19 +60,19 @@ impl ObjectStore for Counting {
     }
 }
 
-const BLOCK: usize = 64 << 10;
-const OPEN: usize = Semaphore::MAX_PERMITS / 2;
+pub(crate) const BLOCK: usize = 64 << 10;
+pub(crate) const OPEN: usize = Semaphore::MAX_PERMITS / 2;
 
-struct Bench {
+pub(crate) struct Bench {
     counting: Arc<Counting>,
-    store: Store,
+    pub(crate) store: Store,
     object: SegmentId,
-    content: Bytes,
+    pub(crate) content: Bytes,
 }
 
 impl Bench {
     /// One object of ten and a half blocks; `permits` reads get through.
-    async fn new(permits: usize) -> Self {
+    pub(crate) async fn new(permits: usize) -> Self {
         let counting = Arc::new(Counting { inner: InMemory::new(), gets: AtomicUsize::new(0), gate: Semaphore::new(permits) });
         let store = Store::over(counting.clone());
         let bench = Self { counting, store, object: id(1), content: content(1) };
@@ -80,28 +80,28 @@ impl Bench {
         bench
     }
 
-    fn gets(&self) -> usize {
+    pub(crate) fn gets(&self) -> usize {
         self.counting.gets.load(Ordering::SeqCst)
     }
 
-    async fn cache(&self, config: CacheConfig) -> Cache {
+    pub(crate) async fn cache(&self, config: CacheConfig) -> Cache {
         Cache::new(self.store.clone(), config).await
     }
 
-    async fn read(&self, cache: &Cache, range: Range<u64>, pool: Pool) -> Result<Bytes, StoreError> {
+    pub(crate) async fn read(&self, cache: &Cache, range: Range<u64>, pool: Pool) -> Result<Bytes, StoreError> {
         cache.get(self.object, self.content.len() as u64, range, pool).await
     }
 }
 
-fn id(number: u128) -> SegmentId {
+pub(crate) fn id(number: u128) -> SegmentId {
     SegmentId::mint(Timestamp::from_millis(1_700_000_000_000), number << 64)
 }
 
-fn content(seed: u32) -> Bytes {
+pub(crate) fn content(seed: u32) -> Bytes {
     (0..(10 * BLOCK + BLOCK / 2) as u32).map(|n| (n.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13) as u8).collect()
 }
 
-fn config() -> CacheConfig {
+pub(crate) fn config() -> CacheConfig {
     CacheConfig { memory_bytes: 4 << 20, block_bytes: BLOCK, cold_bytes: 4 * BLOCK, ..CacheConfig::default() }
 }
 
@@ -195,70 +195,4 @@ async fn a_block_kept_when_the_object_seemed_shorter_does_not_answer_for_more() 
     cache.get(bench.object, 100, 0..100, Pool::Hot).await.unwrap();
     assert_eq!(bench.read(&cache, 90..200, Pool::Hot).await.unwrap(), bench.content[90..200]);
     assert_eq!(bench.gets(), 2);
-}
-
-fn on(directory: &std::path::Path) -> CacheConfig {
-    CacheConfig {
-        disk: Some(DiskConfig { path: directory.to_owned(), bytes: 64 << 20 }),
-        lookup_deadline: std::time::Duration::from_secs(10),
-        ..config()
-    }
-}
-
-#[tokio::test]
-async fn a_cache_disk_is_still_warm_after_a_restart_and_damage_on_it_is_fetched_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let bench = Bench::new(OPEN).await;
-    let size = bench.content.len() as u64;
-    let cache = bench.cache(on(directory.path())).await;
-    bench.read(&cache, 0..size, Pool::Hot).await.unwrap();
-    cache.close().await;
-    let fetched = bench.gets();
-    assert_eq!(fetched, 11);
-
-    let cache = bench.cache(on(directory.path())).await;
-    for pool in [Pool::Cold, Pool::Hot] {
-        assert!(bench.read(&cache, 0..size, pool).await.unwrap() == bench.content);
-    }
-    assert_eq!(bench.gets(), fetched, "all blocks came from the disk");
-    cache.close().await;
-
-    // One bit in every page of every file: no block is whole any more.
-    for entry in std::fs::read_dir(directory.path()).unwrap() {
-        let path = entry.unwrap().path();
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes.iter_mut().skip(2_048).step_by(4_096).for_each(|byte| *byte ^= 16);
-        std::fs::write(&path, bytes).unwrap();
-    }
-    let cache = bench.cache(on(directory.path())).await;
-    assert!(bench.read(&cache, 0..size, Pool::Hot).await.unwrap() == bench.content);
-    assert!(bench.gets() > fetched, "damaged blocks came from the store");
-}
-
-#[tokio::test]
-async fn a_cache_disk_that_fails_while_in_use_is_turned_off() {
-    let directory = tempfile::tempdir().unwrap();
-    let bench = Bench::new(OPEN).await;
-    let size = bench.content.len() as u64;
-    let cache = bench.cache(on(directory.path())).await;
-    bench.read(&cache, 0..size, Pool::Hot).await.unwrap();
-    cache.close().await;
-    let cache = bench.cache(on(directory.path())).await;
-    for entry in std::fs::read_dir(directory.path()).unwrap() {
-        std::fs::File::options().write(true).open(entry.unwrap().path()).unwrap().set_len(0).unwrap();
-    }
-    for _ in 0..2 {
-        assert!(bench.read(&cache, 0..size, Pool::Hot).await.unwrap() == bench.content);
-    }
-    assert_eq!(bench.gets(), 22, "fetched once more, then kept in memory");
-}
-
-#[tokio::test]
-async fn a_cache_disk_that_cannot_be_opened_is_done_without() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let bench = Bench::new(OPEN).await;
-    let cache = bench.cache(on(&file.path().join("below"))).await;
-    bench.read(&cache, 0..10, Pool::Hot).await.unwrap();
-    assert_eq!(bench.read(&cache, 0..10, Pool::Hot).await.unwrap(), bench.content[..10]);
-    assert_eq!(bench.gets(), 1);
 }
