@@ -3,13 +3,15 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
+use crate::commands::bucket::{BucketArgs, DoctorArgs};
 use crate::commands::config::ConfigArgs;
 use crate::commands::consume::ConsumeArgs;
 use crate::commands::cursor::CursorArgs;
 use crate::commands::fsck::FsckArgs;
 use crate::commands::produce::ProduceArgs;
+use crate::commands::recover::RecoverArgs;
 use crate::commands::topic::TopicArgs;
-use crate::dev::DevArgs;
+use crate::roles::{CompactorArgs, DevArgs, GatewayArgs, MetadataArgs};
 
 /// Lakefall: a serverless message queue over object storage.
 #[derive(Debug, Parser)]
@@ -42,12 +44,12 @@ pub(crate) struct ClientArgs {
 pub(crate) enum Command {
     /// Run all roles in this process, with everything in a local folder.
     Dev(DevArgs),
-    /// Run a gateway.
-    Gateway(RoleArgs),
-    /// Run a metadata replica.
-    Metadata(RoleArgs),
-    /// Run a compactor.
-    Compactor(RoleArgs),
+    /// Run a gateway: the HTTP API, stateless, as many as the load asks for.
+    Gateway(GatewayArgs),
+    /// Run a metadata replica: offsets, cursors and ownership, over Postgres.
+    Metadata(MetadataArgs),
+    /// Run a compactor: retention, and the collection of what nobody needs any more.
+    Compactor(CompactorArgs),
     /// Create, list, describe and delete topics.
     Topic(TopicArgs),
     /// Send records.
@@ -58,6 +60,12 @@ pub(crate) enum Command {
     Cursor(CursorArgs),
     /// Verify segments and index against the metadata, with the server stopped.
     Fsck(FsckArgs),
+    /// Show what a restored metadata store lost, and let the collector go on.
+    Recover(RecoverArgs),
+    /// Try out what the object store must be able to do.
+    Doctor(DoctorArgs),
+    /// Make a bucket and set it up.
+    Bucket(BucketArgs),
     /// Measure a server.
     Bench(BenchArgs),
     /// Show the configuration.
@@ -67,12 +75,4 @@ pub(crate) enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-}
-
-/// Roles of processes of their own take whatever they will take one day.
-#[derive(Debug, Args)]
-pub(crate) struct RoleArgs {
-    /// Ignored.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub(crate) rest: Vec<String>,
 }

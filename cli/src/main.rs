@@ -3,10 +3,9 @@
 mod args;
 mod bench;
 mod commands;
-mod dev;
-mod dev_parts;
 mod failure;
 mod input;
+mod roles;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -11,10 +11,10 @@ use futures::TryStreamExt;
 use lakefall_compactor::{Collector, CollectorConfig};
 use lakefall_gateway::engine::{Engine, EngineConfig, EngineParts, IngestConfig};
 use lakefall_metadata::memory::{Fault, MemoryStore};
-use lakefall_metadata::{Metadata, MetadataStore, Node, NodeConfig};
+use lakefall_metadata::{Identity, Metadata, MetadataStore, News, Node, NodeConfig};
 use lakefall_queue::clock::{Ambient, Clock, Entropy};
 use lakefall_queue::error::Error;
-use lakefall_queue::ledger::{Answer, COMMIT_WINDOW, Command, ObjectStatus, ProposedExtent, Query, SegmentCommit, Slice};
+use lakefall_queue::ledger::{Answer, COMMIT_WINDOW, Command, ObjectStatus, ProposedExtent, Query, Reply, SegmentCommit, Slice};
 use lakefall_queue::limits::Limits;
 use lakefall_queue::topic::{Compression, Retention, TopicConfig};
 use lakefall_queue::verbs::{Admission, Append, Caller, Precondition, Read, Start, TopicAppend, Verbs};
@@ -24,12 +24,15 @@ use lakefall_storage::batch::BatchEncoder;
 use lakefall_storage::cache::{Cache, CacheConfig};
 use lakefall_storage::segment::SegmentBuilder;
 use lakefall_storage::store::{Store, StoreOptions};
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 const P0: PartitionIndex = PartitionIndex(0);
 const S0: ShardId = ShardId(0);
 const GRACE: Duration = Duration::from_secs(600);
-const START: i64 = 1_800_000_000_000;
+const ORPHAN_GRACE: Duration = Duration::from_secs(3_600);
+/// In 2096: whatever a store in memory says about when an object was written, it was long ago.
+const START: i64 = 4_000_000_000_000;
 
 /// Wall time stands until the test moves it.
 struct TestClock(AtomicI64);
@@ -53,10 +56,60 @@ impl Entropy for Counter {
     }
 }
 
+/// A metadata service before which a commit can be held up.
+struct Commits {
+    metadata: Arc<dyn Metadata>,
+    stop: std::sync::Mutex<Option<Arc<Stop>>>,
+}
+
+struct Stop {
+    arrived: Semaphore,
+    go_on: Semaphore,
+}
+
+impl Stop {
+    async fn arrived(&self) {
+        self.arrived.acquire().await.unwrap().forget();
+    }
+
+    fn go_on(&self) {
+        self.go_on.add_permits(1);
+    }
+}
+
+#[async_trait::async_trait]
+impl Metadata for Commits {
+    fn shards(&self) -> u32 {
+        self.metadata.shards()
+    }
+
+    async fn execute(&self, shard: ShardId, command: Command) -> Result<Reply, Error> {
+        let stop = if matches!(command, Command::Commit(_)) { self.stop.lock().unwrap().take() } else { None };
+        if let Some(stop) = stop {
+            stop.arrived.add_permits(1);
+            stop.go_on.acquire().await.unwrap().forget();
+        }
+        self.metadata.execute(shard, command).await
+    }
+
+    async fn query(&self, shard: ShardId, query: Query) -> Result<Answer, Error> {
+        self.metadata.query(shard, query).await
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<News>> {
+        self.metadata.subscribe()
+    }
+
+    async fn identity(&self) -> Result<Identity, Error> {
+        self.metadata.identity().await
+    }
+}
+
 struct Bench {
     clock: Arc<TestClock>,
     ambient: Ambient,
     metadata_store: Arc<MemoryStore>,
+    commits: Arc<Commits>,
     metadata: Arc<dyn Metadata>,
     store: Store,
     engine: Arc<Engine>,
@@ -75,7 +128,8 @@ impl Bench {
         let opened = Arc::clone(&metadata_store) as Arc<dyn MetadataStore>;
         let node = Node::start(opened, config, ambient.clone(), &tasks, stop.clone()).await.unwrap();
         node.ready().await;
-        let metadata = node as Arc<dyn Metadata>;
+        let commits = Arc::new(Commits { metadata: node, stop: std::sync::Mutex::default() });
+        let metadata = Arc::clone(&commits) as Arc<dyn Metadata>;
         let store = Store::open(&url::Url::parse("memory:///").unwrap(), &StoreOptions::default()).unwrap();
         let cache = Arc::new(Cache::new(store.clone(), CacheConfig::default()).await);
         let ingest = IngestConfig {
@@ -89,14 +143,36 @@ impl Bench {
             admission_wait: Duration::from_secs(1),
         };
         let parts = EngineParts { store: store.clone(), cache, metadata: Arc::clone(&metadata), ambient: ambient.clone() };
-        let engine = Engine::start(EngineConfig { ingest, limits: Limits::default() }, parts, &tasks, stop.clone());
-        Self { clock, ambient, metadata_store, metadata, store, engine, tasks, stop }
+        let config = EngineConfig { ingest, limits: Limits::default(), read_buffer_bytes: EngineConfig::READ_BUFFER_BYTES };
+        let engine = Engine::start(config, parts, &tasks, stop.clone());
+        Self { clock, ambient, metadata_store, commits, metadata, store, engine, tasks, stop }
+    }
+
+    /// The next commit waits.
+    fn stop_before_commit(&self) -> Arc<Stop> {
+        let stop = Arc::new(Stop { arrived: Semaphore::new(0), go_on: Semaphore::new(0) });
+        *self.commits.stop.lock().unwrap() = Some(Arc::clone(&stop));
+        stop
     }
 
     /// A collector that has just been started: it knows nothing of what others did.
     fn collector(&self) -> Collector {
-        let config = CollectorConfig { grace: GRACE, interval: Duration::from_millis(1) };
+        let config = CollectorConfig {
+            grace: GRACE,
+            interval: Duration::from_millis(1),
+            orphan_grace: ORPHAN_GRACE,
+            list_pause: Duration::ZERO,
+            ..CollectorConfig::default()
+        };
         Collector::new(config, Arc::clone(&self.metadata), self.store.clone(), self.ambient.clone())
+    }
+
+    /// A collector whose mark is in the bucket: what comes later is not kept for an operator.
+    async fn mark(&self) -> Collector {
+        let collector = self.collector();
+        assert_eq!(collector.check().await.unwrap(), None);
+        self.pass(Duration::from_millis(1));
+        collector
     }
 
     fn pass(&self, time: Duration) {
@@ -114,10 +190,7 @@ impl Bench {
 
     /// Two records in an object of their own.
     async fn append(&self, topic: &str) {
-        let record = |n: u8| Record { value: Some(Bytes::from(vec![n; 10])), ..Record::default() };
-        let batch = TopicAppend::new(name(topic), vec![record(1), record(2)]);
-        let append = Append { batch, atomic: false, idempotency: None, order: None, admission: Admission::default() };
-        self.engine.append(&caller(), append).await.unwrap();
+        self.engine.append(&caller(), two_records(topic)).await.unwrap();
     }
 
     async fn trim(&self, topic: &str, before: u64) {
@@ -155,6 +228,12 @@ impl Bench {
 
 fn caller() -> Caller {
     Caller { namespace: NamespaceName::default_name(), request_id: "test".into() }
+}
+
+fn two_records(topic: &str) -> Append {
+    let record = |n: u8| Record { value: Some(Bytes::from(vec![n; 10])), ..Record::default() };
+    let batch = TopicAppend::new(name(topic), vec![record(1), record(2)]);
+    Append { batch, atomic: false, idempotency: None, order: None, admission: Admission::default() }
 }
 
 fn name(topic: &str) -> TopicName {
@@ -314,6 +393,7 @@ async fn a_shard_that_never_heard_of_an_object_refuses_it_before_it_is_deleted()
     let bench = Bench::start(2).await;
     let (one, other) = two_namespaces();
     let topics = [put_topic(&bench, &one).await, put_topic(&bench, &other).await];
+    bench.mark().await;
     // The gateway died between its two commits.
     let id = put_segment(&bench, &topics, &topics[..1]).await;
     trim(&bench, topics[0]).await;
@@ -331,12 +411,35 @@ async fn a_shard_that_never_heard_of_an_object_refuses_it_before_it_is_deleted()
 }
 
 #[tokio::test]
-async fn what_no_ledger_knows_is_left_alone() {
+async fn what_no_ledger_knows_is_none_of_a_rounds_business() {
     let bench = Bench::start(1).await;
     bench.store.put_new(&SegmentId::mint(bench.ambient.now(), 7).key(), vec![Bytes::from_static(b"?")]).await.unwrap();
     bench.pass_grace();
     bench.collector().round().await;
     assert_eq!(bench.objects().await, 1);
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_stopped_before_its_commit_and_goes_on_after_the_sweep_acknowledges_nothing() {
+    let bench = Bench::start(1).await;
+    bench.topic("t", Retention::default()).await;
+    let collector = bench.mark().await;
+    bench.append("t").await;
+    let stopped = bench.stop_before_commit();
+    let engine = Arc::clone(&bench.engine);
+    let appending = tokio::spawn(async move { engine.append(&caller(), two_records("t")).await });
+    stopped.arrived().await;
+    assert_eq!(bench.objects().await, 2, "stored, and not committed");
+    bench.pass(ORPHAN_GRACE + Duration::from_millis(1));
+    let swept = collector.sweep().await.unwrap();
+    assert_eq!((swept.orphans, swept.deleted, bench.objects().await), (1, 1, 1));
+    stopped.go_on();
+    let refused = appending.await.unwrap().unwrap_err();
+    assert!(matches!(refused, Error::Unavailable { .. }), "it certainly did not happen: {refused:?}");
+    // The client sends again.
+    bench.append("t").await;
+    assert_eq!(bench.read("t", 0).await.unwrap(), [0, 1, 2, 3]);
     bench.finish().await;
 }
 

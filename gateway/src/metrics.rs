@@ -28,3 +28,29 @@ pub const BUFFER_REFUSALS: &str = "lakefall_buffer_refusals_total";
 pub const CONNECTIONS: &str = "lakefall_connections";
 /// Connections closed at once because there were too many.
 pub const CONNECTIONS_REFUSED: &str = "lakefall_connections_refused_total";
+/// Looks for where records are, by whether it was remembered (`from="memory"`) or asked (`from="question"`).
+pub const LOCATES: &str = "lakefall_locates_total";
+/// Questions of readers that were sent to the metadata service: fewer than were asked, where several asked the same.
+pub const QUESTIONS: &str = "lakefall_reader_questions_total";
+/// Extents whose place is remembered.
+pub const LOCATIONS: &str = "lakefall_locations";
+/// Objects that were not where they were located, and were located anew.
+pub const LOCATIONS_STALE: &str = "lakefall_locations_stale_total";
+/// Times that news of the metadata service were missed, so that nothing remembered was believed any more.
+pub const NEWS_MISSED: &str = "lakefall_news_missed_total";
+/// Bytes of memory that answers to readers occupy until they are sent.
+pub const READ_ROOM_BYTES: &str = "lakefall_read_room_bytes";
+/// Reads that waited for room for their answer.
+pub const READS_WAITED: &str = "lakefall_reads_waited_total";
+/// Answers that were cut short because there was little room for answers.
+pub const READS_CUT_SHORT: &str = "lakefall_reads_cut_short_total";
+/// Uploads that may be under way at once, as the store bears.
+pub const UPLOADS_ALLOWED: &str = "lakefall_uploads_allowed";
+/// Uploads that the store denied for want of valid credentials. More than none is a matter for the operator.
+pub const UPLOADS_DENIED: &str = "lakefall_uploads_denied_total";
+/// Segments closed whose requests are not answered.
+pub const SEGMENTS_UNSETTLED: &str = "lakefall_segments_unsettled";
+/// Commits that were repeated.
+pub const COMMITS_REPEATED: &str = "lakefall_commits_repeated_total";
+/// Segments that a shard refused as a whole: they came too late, or were swept before.
+pub const SEGMENTS_REFUSED: &str = "lakefall_segments_refused_total";

@@ -1,6 +1,7 @@
 //! What a gateway remembers of topics: looked up once, dropped when the ledger tells of a change or refuses a commit.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lakefall_metadata::Metadata;
@@ -8,6 +9,8 @@ use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{Answer, Query};
 use lakefall_queue::topic::Topic;
 use lakefall_queue::{NamespaceName, TopicName};
+
+use crate::read::ASK_FOR;
 
 /// Topics remembered; beyond it all are forgotten and looked up again.
 const CAPACITY: usize = 100_000;
@@ -18,11 +21,13 @@ type Key = (NamespaceName, TopicName);
 pub(crate) struct Topics {
     metadata: Arc<dyn Metadata>,
     known: Mutex<HashMap<Key, Arc<Topic>>>,
+    /// Raised with each change that was told: an answer from before it is not remembered.
+    changes: AtomicU64,
 }
 
 impl Topics {
     pub(crate) fn new(metadata: Arc<dyn Metadata>) -> Self {
-        Self { metadata, known: Mutex::default() }
+        Self { metadata, known: Mutex::default(), changes: AtomicU64::new(0) }
     }
 
     /// A topic, from memory or from its ledger.
@@ -32,15 +37,21 @@ impl Topics {
             return Ok(Arc::clone(topic));
         }
         let shard = namespace.shard(self.metadata.shards());
-        match self.metadata.query(shard, Query::Topic(namespace.clone(), name.clone())).await? {
-            Answer::Topic(topic) => Ok(self.remember(topic)),
+        let changes = self.changes.load(Ordering::SeqCst);
+        let asked = self.metadata.query(shard, Query::Topic(namespace.clone(), name.clone()));
+        let away = || Error::unavailable(format!("topic {name} cannot be looked up right now: the metadata service does not answer"));
+        match tokio::time::timeout(ASK_FOR, asked).await.map_err(|_| away())?? {
+            Answer::Topic(topic) => Ok(self.remember(topic, changes)),
             other => Err(Error::Internal(format!("asked for a topic, got {other:?}"))),
         }
     }
 
-    pub(crate) fn remember(&self, topic: Topic) -> Arc<Topic> {
+    fn remember(&self, topic: Topic, changes: u64) -> Arc<Topic> {
         let topic = Arc::new(topic);
         let mut known = self.lock();
+        if self.changes.load(Ordering::SeqCst) != changes {
+            return topic;
+        }
         if known.len() >= CAPACITY {
             known.clear();
         }
@@ -49,11 +60,15 @@ impl Topics {
     }
 
     pub(crate) fn forget(&self, namespace: &NamespaceName, name: &TopicName) {
-        self.lock().remove(&(namespace.clone(), name.clone()));
+        let mut known = self.lock();
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        known.remove(&(namespace.clone(), name.clone()));
     }
 
     pub(crate) fn forget_all(&self) {
-        self.lock().clear();
+        let mut known = self.lock();
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        known.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Topic>>> {

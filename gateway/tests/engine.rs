@@ -18,8 +18,13 @@ mod engine {
     mod idempotence;
     mod limits;
     mod listen;
+    mod locations;
+    mod outages;
     mod reads;
+    mod room;
+    mod rpc;
     mod streams;
+    mod tails;
     mod topics;
     mod uploads;
     mod waits;

@@ -1,15 +1,28 @@
 //! The ledger made durable: commands are applied in groups, each group is one journal append, and a checkpoint writes the
 //! state into ordinary tables in the background. Knows no bucket, no segment bytes and no protocol.
 
+mod attend;
+mod checkpoints;
+mod located;
 pub mod memory;
 pub mod metrics;
+mod news;
 pub mod node;
 mod owner;
+pub mod postgres;
+mod peers;
+pub mod placement;
+pub mod rpc;
 pub mod sqlite;
+mod slots;
 pub mod store;
 mod supervisor;
+mod tenure;
 
 pub use supervisor::rebuild;
 
-pub use node::{Metadata, Node, NodeConfig, NoticeBatch};
-pub use store::{ExtentScan, Lease, Loaded, MetadataStore, StoreError, WriterToken};
+pub use node::{Followed, Metadata, News, Node, NodeConfig, NotDone, Roster};
+pub use peers::{Membership, NoPeers, Peers};
+pub use store::{
+    ExtentScan, Holding, Identity, Lease, Loaded, MetadataStore, Replica, ReplicaId, Roll, StoreError, WriterToken,
+};

@@ -16,3 +16,29 @@ pub const CHECKPOINTS: &str = "lakefall_metadata_checkpoints_total";
 pub const CHECKPOINT_SECONDS: &str = "lakefall_metadata_checkpoint_seconds";
 /// Times that an owner let go of a shard because it was unsure of it.
 pub const STEP_DOWNS: &str = "lakefall_metadata_step_downs_total";
+/// Checkpoints that failed; each is written again.
+pub const CHECKPOINTS_FAILED: &str = "lakefall_metadata_checkpoints_failed_total";
+/// Shards that this replica serves.
+pub const SHARDS_HELD: &str = "lakefall_metadata_shards_held";
+/// Leases that the store no longer granted when they were to be renewed.
+pub const LEASES_LOST: &str = "lakefall_metadata_leases_lost_total";
+/// Seconds from the wish to take a shard until it was served.
+pub const TAKEOVER_SECONDS: &str = "lakefall_metadata_takeover_seconds";
+/// Seconds from the last request taken until a shard was given back.
+pub const HANDOVER_SECONDS: &str = "lakefall_metadata_handover_seconds";
+/// Seconds that this machine's clock is ahead of the metadata store's.
+pub const CLOCK_SKEW_SECONDS: &str = "lakefall_metadata_clock_skew_seconds";
+/// Seconds since the store last told who holds what.
+pub const ROLL_AGE_SECONDS: &str = "lakefall_metadata_roll_age_seconds";
+/// Asks of the RPC by side, kind and outcome.
+pub const RPC_ASKS: &str = "lakefall_metadata_rpc_asks_total";
+/// Asks in a frame, by the side that wrote or read it: how well they are gathered.
+pub const RPC_FRAME_ASKS: &str = "lakefall_metadata_rpc_frame_asks";
+/// Asks that a replica sent elsewhere.
+pub const RPC_REDIRECTS: &str = "lakefall_metadata_rpc_redirects_total";
+/// Asks that were asked again after a pause, by kind.
+pub const RPC_RETRIES: &str = "lakefall_metadata_rpc_retries_total";
+/// Streams that broke, by stream.
+pub const RPC_RECONNECTS: &str = "lakefall_metadata_rpc_reconnects_total";
+/// Questions that were answered by an equal one's answer.
+pub const RPC_SHARED_QUERIES: &str = "lakefall_metadata_rpc_shared_queries_total";

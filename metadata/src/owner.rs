@@ -3,6 +3,9 @@
 //!
 //! L1 is kept by order: while an append is in flight nothing else is applied and no query is answered, so whatever a
 //! query sees is durable by the time it is answered.
+//!
+//! R13 is kept by asking: nothing is answered unless the lease is certain at that moment, after all that the answer rests on
+//! was read. A process that was stopped and wakes may hold any state; it has no way to tell anybody.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +13,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::error::{Error, Result};
-use lakefall_queue::ledger::{Answer, Checkpoint, Command, JournalEntry, Ledger, Query, Reply};
+use lakefall_queue::ledger::{Answer, Command, JournalEntry, Ledger, Query, Reply};
+use lakefall_service::failpoint;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
+use crate::checkpoints::{Checkpoints, Event, Tried};
 use crate::metrics as names;
-use crate::node::{NodeConfig, NoticeSender};
+use crate::news::NewsDesk;
+use crate::node::{NodeConfig, NotDone};
+use crate::slots::Farewell;
 use crate::store::{Lease, MetadataStore, StoreError, WriterToken};
+use crate::tenure::Tenure;
 
 /// How long an ambiguous append is written again before the owner gives the shard up (L4).
 const SETTLE_FOR: Duration = Duration::from_secs(10);
@@ -30,30 +36,42 @@ const GROUP_COMMANDS: usize = 4_096;
 /// Something asked of a shard.
 pub(crate) enum Request {
     /// Change the state.
-    Execute(Command, oneshot::Sender<Result<Reply>>),
+    Execute(Command, oneshot::Sender<Result<Reply, NotDone>>),
     /// Look at the state.
-    Query(Query, oneshot::Sender<Result<Answer>>),
+    Query(Query, oneshot::Sender<Result<Answer, NotDone>>),
+}
+
+impl Request {
+    /// Hands it back: nothing happened, and another may do it.
+    pub(crate) fn hand_back(self) {
+        match self {
+            Self::Execute(_, to) => drop(to.send(Err(NotDone::Elsewhere(None)))),
+            Self::Query(_, to) => drop(to.send(Err(NotDone::Elsewhere(None)))),
+        }
+    }
 }
 
 /// An answer that waits for its group to be durable.
 enum Pending {
-    Reply(oneshot::Sender<Result<Reply>>, Result<Reply>),
-    Answer(oneshot::Sender<Result<Answer>>, Result<Answer>),
+    Reply(oneshot::Sender<Result<Reply, NotDone>>, Result<Reply>),
+    Answer(oneshot::Sender<Result<Answer, NotDone>>, Result<Answer>),
 }
 
 impl Pending {
     fn release(self) {
         // A receiver that is gone has stopped waiting; what was done stays done.
         match self {
-            Self::Reply(to, reply) => drop(to.send(reply)),
-            Self::Answer(to, answer) => drop(to.send(answer)),
+            Self::Reply(to, reply) => drop(to.send(reply.map_err(NotDone::Failed))),
+            Self::Answer(to, answer) => drop(to.send(answer.map_err(NotDone::Failed))),
         }
     }
 
     fn fail(self, error: &Error) {
         match self {
-            Self::Reply(to, _) => drop(to.send(Err(error.clone()))),
-            Self::Answer(to, _) => drop(to.send(Err(Error::unavailable("the shard is changing its owner")))),
+            Self::Reply(to, _) => drop(to.send(Err(NotDone::Failed(error.clone())))),
+            Self::Answer(to, _) => {
+                drop(to.send(Err(NotDone::Failed(Error::unavailable("the shard is changing its owner")))));
+            }
         }
     }
 }
@@ -66,78 +84,123 @@ pub(crate) enum Stopped {
     Unsure(StoreError),
 }
 
+/// How far an owner is with the checkpoint before it goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Preparing {
+    /// Nobody asked.
+    Not,
+    /// One is under way that may lack the newest.
+    Waits,
+    /// The one that is under way is it.
+    Writes,
+    /// Said so.
+    Done,
+}
+
 /// A shard under one reign.
 pub(crate) struct Owner {
     pub(crate) store: Arc<dyn MetadataStore>,
     pub(crate) lease: Lease,
+    pub(crate) tenure: Arc<Tenure>,
     pub(crate) token: WriterToken,
     pub(crate) ledger: Ledger,
     pub(crate) ambient: Ambient,
     pub(crate) config: NodeConfig,
-    pub(crate) notices: NoticeSender,
-    pub(crate) uncheckpointed: Uncheckpointed,
+    pub(crate) news: NewsDesk,
+    pub(crate) checkpoints: Checkpoints,
 }
-
-/// What the journal holds beyond the last checkpoint.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Uncheckpointed {
-    pub(crate) entries: u64,
-    pub(crate) bytes: u64,
-}
-
-type CheckpointTask = JoinHandle<(Checkpoint, Result<(), StoreError>)>;
 
 impl Owner {
-    /// Serves until asked to stop or unsure. The first entry, an empty one, marks the reign in the journal.
-    pub(crate) async fn serve(&mut self, requests: &mut mpsc::Receiver<Request>, stop: &CancellationToken) -> Stopped {
+    /// Begins the reign: an empty entry marks it in the journal, and proves that this owner may write.
+    pub(crate) async fn begin(&mut self) -> Result<(), StoreError> {
         let now = self.ledger.group_time(self.ambient.now());
         let first = self.ledger.seal(self.lease.epoch, now, Vec::new());
-        if let Err(error) = self.append(&first).await {
-            return Stopped::Unsure(error);
-        }
-        let mut checkpointing: Option<CheckpointTask> = None;
-        let mut renewal = self.lease.renew_within.map(renewal);
-        let stopped = loop {
+        self.append(&first).await?;
+        self.news.begin(self.lease.shard, first.seq);
+        Ok(())
+    }
+
+    /// Serves until asked to go or unsure. Asked to prepare, it writes a checkpoint while it serves and then says so.
+    pub(crate) async fn serve(
+        &mut self,
+        requests: &mut mpsc::Receiver<Request>,
+        farewell: &Farewell,
+        prepared: impl Fn() + Send,
+    ) -> Stopped {
+        let mut preparing = Preparing::Not;
+        loop {
             tokio::select! {
                 biased;
-                done = finished(&mut checkpointing), if checkpointing.is_some() => self.checkpoint_done(done),
-                // Before the requests: an owner that always has some must not lose its lease over them.
-                () = due(&mut renewal), if renewal.is_some() => {
-                    if let Err(error) = self.store.renew(&self.lease).await {
-                        break Stopped::Unsure(error);
+                // No longer certain is over, also for those who wait in line.
+                () = self.tenure.over() => return Stopped::Unsure(lapsed()),
+                event = self.checkpoints.next() => match event {
+                    Event::Tried(tried) => {
+                        self.tried(tried);
+                        preparing = match preparing {
+                            Preparing::Waits => self.prepare(&prepared),
+                            // One that failed is the next owner's to replay, and no reason to stay.
+                            Preparing::Writes => {
+                                prepared();
+                                Preparing::Done
+                            }
+                            other => other,
+                        };
                     }
-                }
+                    Event::Retry => self.begin_checkpoint(),
+                },
+                () = farewell.go.cancelled() => return Stopped::Asked,
+                () = farewell.prepare.cancelled(), if preparing == Preparing::Not => preparing = self.prepare(&prepared),
                 request = requests.recv() => {
-                    let Some(request) = request else { break Stopped::Asked };
+                    let Some(request) = request else { return Stopped::Asked };
                     if let Err(error) = self.group(request, requests).await {
-                        break Stopped::Unsure(error);
+                        return Stopped::Unsure(error);
                     }
-                    if checkpointing.is_none() && self.checkpoint_due() {
-                        checkpointing = Some(self.start_checkpoint());
+                    if self.checkpoints.idle() && self.checkpoint_due() {
+                        self.begin_checkpoint();
                     }
                 }
-                () = stop.cancelled() => break Stopped::Asked,
             }
-        };
-        if let Some(task) = checkpointing
-            && let Ok(done) = task.await
-        {
-            self.checkpoint_done(done);
         }
-        stopped
+    }
+
+    /// Writes the checkpoint before the end, once.
+    fn prepare(&mut self, prepared: &impl Fn()) -> Preparing {
+        if !self.checkpoints.idle() {
+            return Preparing::Waits;
+        }
+        if self.unwritten() {
+            self.begin_checkpoint();
+            return Preparing::Writes;
+        }
+        prepared();
+        Preparing::Done
+    }
+
+    /// Answers what waits in a queue that takes no more; hands back what is left after `within`.
+    pub(crate) async fn drain(&mut self, requests: &mut mpsc::Receiver<Request>, within: Option<Duration>) -> Result<(), StoreError> {
+        let until = within.map(|within| Instant::now() + within);
+        while let Some(request) = requests.recv().await {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                request.hand_back();
+            } else {
+                self.group(request, requests).await?;
+            }
+        }
+        Ok(())
     }
 
     /// A last checkpoint, so that the next start has nothing to replay.
     pub(crate) async fn finish(&mut self) {
-        // Rows are left over without an entry since when the last checkpoint failed.
-        if self.uncheckpointed.entries > 0 || self.ledger.dirty_rows() > 0 {
+        if !self.checkpoints.idle()
+            && let Event::Tried(tried) = self.checkpoints.next().await
+        {
+            self.tried(tried);
+        }
+        if self.unwritten() {
             let checkpoint = self.ledger.checkpoint();
             if let Err(error) = self.store.checkpoint(&self.lease, &checkpoint).await {
                 tracing::warn!(%error, "the last checkpoint failed; the next start replays the journal");
             }
-        }
-        if let Err(error) = self.store.release(&self.lease).await {
-            tracing::warn!(%error, "the shard could not be given back; the next owner waits for its lease to end");
         }
     }
 
@@ -164,11 +227,13 @@ impl Owner {
             ::metrics::histogram!(names::GROUP_COMMANDS).record(commands.len() as f64);
             let entry = self.ledger.seal(self.lease.epoch, now, commands);
             if let Err(error) = self.append(&entry).await {
-                let told = told_callers(&error);
-                pending.into_iter().for_each(|p| p.fail(&told));
-                return Err(error);
+                return Err(give_up(pending, error));
             }
-            self.notices.publish(self.lease.shard, self.ledger.take_notices());
+            self.news.publish(self.lease.shard, entry.seq, self.ledger.take_notices());
+            failpoint::hit("k7");
+        }
+        if !self.tenure.certain() {
+            return Err(give_up(pending, lapsed()));
         }
         pending.into_iter().for_each(Pending::release);
         Ok(())
@@ -180,8 +245,18 @@ impl Owner {
         let bytes = payload.len() as u64;
         let started = self.ambient.clock.elapsed();
         let mut doubtful = false;
+        failpoint::hit("k5");
         loop {
-            let error = match self.store.append(&self.lease, entry.seq, self.token, payload.clone()).await {
+            let attempt = tokio::select! {
+                biased;
+                done = self.store.append(&self.lease, entry.seq, self.token, payload.clone()) => done,
+                // Whatever becomes of it, it is no longer this owner's to tell; the store's epoch keeps it in its reign.
+                () = self.tenure.over() => return Err(lapsed()),
+            };
+            if attempt.is_ok() {
+                failpoint::hit("k6");
+            }
+            let error = match attempt {
                 Ok(()) => break,
                 Err(error @ (StoreError::Unknown(_) | StoreError::NotApplied(_))) => error,
                 Err(error) => return Err(if doubtful { ambiguous(error) } else { error }),
@@ -197,8 +272,7 @@ impl Owner {
             tracing::warn!(shard = self.lease.shard.0, seq = entry.seq.0, %error, "a journal append is ambiguous: writing it again");
             tokio::time::sleep(SETTLE_PAUSE).await;
         }
-        self.uncheckpointed.entries += 1;
-        self.uncheckpointed.bytes += bytes;
+        self.checkpoints.appended(bytes);
         ::metrics::counter!(names::GROUPS).increment(1);
         ::metrics::counter!(names::JOURNAL_BYTES).increment(bytes);
         ::metrics::histogram!(names::APPEND_SECONDS).record(self.ambient.clock.elapsed().saturating_sub(started).as_secs_f64());
@@ -206,62 +280,39 @@ impl Owner {
     }
 
     fn checkpoint_due(&self) -> bool {
-        self.uncheckpointed.entries >= self.config.checkpoint_entries || self.uncheckpointed.bytes >= self.config.checkpoint_bytes
+        let behind = self.checkpoints.behind;
+        behind.entries >= self.config.checkpoint_entries || behind.bytes >= self.config.checkpoint_bytes
     }
 
-    fn start_checkpoint(&mut self) -> CheckpointTask {
-        self.uncheckpointed = Uncheckpointed::default();
+    /// Whether the next start would have something to replay. Rows are left over without an entry since when the last
+    /// checkpoint failed.
+    fn unwritten(&self) -> bool {
+        self.checkpoints.behind.entries > 0 || self.ledger.dirty_rows() > 0
+    }
+
+    fn begin_checkpoint(&mut self) {
         let checkpoint = self.ledger.checkpoint();
-        let (store, lease, clock) = (Arc::clone(&self.store), self.lease, Arc::clone(&self.ambient.clock));
-        tokio::spawn(async move {
-            let started = clock.elapsed();
-            let done = store.checkpoint(&lease, &checkpoint).await;
-            ::metrics::histogram!(names::CHECKPOINT_SECONDS).record(clock.elapsed().saturating_sub(started).as_secs_f64());
-            (checkpoint, done)
-        })
+        self.checkpoints.begin(checkpoint, Arc::clone(&self.store), self.lease, Arc::clone(&self.ambient.clock));
     }
 
-    fn checkpoint_done(&mut self, (checkpoint, done): (Checkpoint, Result<(), StoreError>)) {
+    fn tried(&mut self, (checkpoint, done): Tried) {
         match done {
-            Ok(()) => {
-                ::metrics::counter!(names::CHECKPOINTS).increment(1);
-                self.ledger.checkpointed(&checkpoint, self.config.recent_extents);
-            }
-            Err(error) => {
-                tracing::warn!(shard = self.lease.shard.0, %error, "a checkpoint failed: the next one takes its rows");
-                self.ledger.checkpoint_failed(checkpoint);
-            }
+            Ok(()) => self.ledger.checkpointed(&checkpoint, self.config.recent_extents),
+            Err(_) => self.ledger.checkpoint_failed(checkpoint),
         }
     }
 }
 
-async fn finished(task: &mut Option<CheckpointTask>) -> (Checkpoint, Result<(), StoreError>) {
-    match task {
-        Some(running) => match running.await {
-            Ok(done) => {
-                *task = None;
-                done
-            }
-            // The task has no await that could be cancelled and is never aborted: only a panic ends here.
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        },
-        None => std::future::pending().await,
-    }
+/// The end of a lease, as the end of a reign.
+fn lapsed() -> StoreError {
+    StoreError::Unknown("the lease is no longer certain".to_owned())
 }
 
-/// Three chances to renew a lease before it ends.
-fn renewal(within: Duration) -> Interval {
-    let period = within / 3;
-    let mut interval = interval_at(Instant::now() + period, period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
-}
-
-async fn due(renewal: &mut Option<Interval>) {
-    match renewal {
-        Some(interval) => drop(interval.tick().await),
-        None => std::future::pending().await,
-    }
+/// Tells the callers of a group that it is not known, or known not to be.
+fn give_up(pending: Vec<Pending>, error: StoreError) -> StoreError {
+    let told = told_callers(&error);
+    pending.into_iter().for_each(|p| p.fail(&told));
+    error
 }
 
 /// What an error means after an attempt whose end is not known. Even `Fenced`: the next owner may have replayed that
@@ -277,7 +328,7 @@ fn ambiguous(error: StoreError) -> StoreError {
 fn told_callers(error: &StoreError) -> Error {
     match error {
         StoreError::Unknown(reason) => Error::unknown(reason.clone()),
-        StoreError::Fenced => Error::unavailable("the shard was taken over by another owner; nothing was applied"),
+        StoreError::Fenced | StoreError::Held => Error::unavailable("the shard was taken over by another owner; nothing was applied"),
         StoreError::NotApplied(reason) | StoreError::Corrupt(reason) | StoreError::Misconfigured(reason) => {
             Error::unavailable(format!("the metadata store refused the write: {reason}"))
         }

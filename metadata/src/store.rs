@@ -24,6 +24,53 @@ pub struct Lease {
     pub renew_within: Option<Duration>,
 }
 
+/// Names a metadata replica; drawn anew at each start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaId(pub u128);
+
+/// A metadata replica, as others find it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Replica {
+    /// Which one.
+    pub id: ReplicaId,
+    /// Where its service listens, as a URL that gateways and other replicas reach.
+    pub address: String,
+}
+
+/// Who holds a shard, by the store's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its owner, whose lease has not ended; `None`: it is free.
+    pub owner: Option<Replica>,
+    /// How long that lease lasts if nobody renews it.
+    pub remaining: Duration,
+}
+
+/// What a replica learns when it renews its leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roll {
+    /// The store's clock: the time by which all replicas go.
+    pub now: Timestamp,
+    /// Replicas that are alive, in the order of their ids; this one is among them.
+    pub replicas: Vec<Replica>,
+    /// Every shard of the cluster, in order.
+    pub holdings: Vec<Holding>,
+    /// Which of the leases to renew were renewed; the others are lost.
+    pub renewed: Vec<ShardId>,
+}
+
+/// What tells a store from its own past: R12, a store that was restored to an earlier point must not let a collector delete
+/// what it no longer knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Drawn when the cluster was created.
+    pub cluster: String,
+    /// Changes when the database was restored, copied or failed over (Postgres: system identifier and timeline).
+    pub incarnation: String,
+}
+
 /// All that is stored of a shard.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -41,6 +88,9 @@ pub enum StoreError {
     /// Another owner holds the shard: drop the state.
     #[error("shard is owned by another process")]
     Fenced,
+    /// The shard cannot be taken: another replica's lease has not ended. Ask that one, or wait.
+    #[error("shard is held by another replica")]
+    Held,
     /// It certainly did not happen. Trying again later may help.
     #[error("metadata store: {0}")]
     NotApplied(String),
@@ -61,14 +111,25 @@ pub trait MetadataStore: Send + Sync + 'static {
     /// Sets the number of shards on first use; later only checks it ([`StoreError::Misconfigured`]).
     async fn initialize(&self, shards: u32) -> Result<(), StoreError>;
 
-    /// Takes a shard, raising its epoch. From here on appends of older epochs are refused.
+    /// How long leases last. `None`: one process owns every shard for as long as the store is open, nothing is renewed, and
+    /// idleness costs nothing.
+    fn lease_time(&self) -> Option<Duration>;
+
+    /// Takes a shard that is free (or this replica's own), raising its epoch. From here on appends of older epochs are refused.
     async fn take(&self, shard: ShardId) -> Result<Lease, StoreError>;
 
-    /// Prolongs a lease that has a [`Lease::renew_within`].
-    async fn renew(&self, lease: &Lease) -> Result<(), StoreError>;
+    /// Prolongs leases, says that this replica is alive, and tells who else is. One round trip, whatever is held. Stores
+    /// without [`MetadataStore::lease_time`] renew nothing and tell of themselves alone.
+    async fn renew(&self, leases: &[Lease]) -> Result<Roll, StoreError>;
 
     /// Gives a shard back, so that another owner need not wait.
     async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
+
+    /// Says that this replica is gone, so that nobody counts on it.
+    async fn leave(&self) -> Result<(), StoreError>;
+
+    /// What tells this store from its own past.
+    async fn identity(&self) -> Result<Identity, StoreError>;
 
     /// Reads all that is stored of a shard.
     async fn load(&self, lease: &Lease) -> Result<Loaded, StoreError>;

@@ -21,6 +21,10 @@ mod checkpoints;
 mod extents;
 #[path = "contract/journal.rs"]
 mod journal;
+#[path = "contract/leases.rs"]
+mod leases;
+#[path = "contract/postgres/mod.rs"]
+mod postgres;
 #[path = "contract/random.rs"]
 mod random;
 #[path = "contract/sqlite.rs"]

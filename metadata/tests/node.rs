@@ -6,9 +6,21 @@ mod support;
 
 #[path = "node/checkpoints.rs"]
 mod checkpoints;
+#[path = "node/cluster.rs"]
+mod cluster;
 #[path = "node/durability.rs"]
 mod durability;
+#[path = "node/leases.rs"]
+mod leases;
 #[path = "node/located.rs"]
 mod located;
+#[path = "node/news.rs"]
+mod news;
 #[path = "node/ownership.rs"]
 mod ownership;
+#[path = "node/placement.rs"]
+mod placement;
+#[path = "node/recovery.rs"]
+mod recovery;
+#[path = "node/weather.rs"]
+mod weather;

@@ -3,6 +3,7 @@
 //!
 //! This crate does no I/O, reads no clock and draws no randomness: both come in through [`clock`].
 
+mod admission;
 pub mod clock;
 pub mod error;
 pub mod id;

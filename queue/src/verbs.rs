@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use crate::admission::Admission;
 use crate::error::Result;
 use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, SegmentId, TopicName};
 use crate::limits::Limits;
@@ -20,28 +21,6 @@ pub struct Caller {
     pub namespace: NamespaceName,
     /// Joins the answer, the logs and the traces.
     pub request_id: Arc<str>,
-}
-
-/// Room in the gateway's buffer, given back when dropped.
-#[derive(Default)]
-pub struct Admission(Vec<Box<dyn Send + Sync>>);
-
-impl Admission {
-    /// Room that is given back by dropping `guard`.
-    pub fn new(guard: Box<dyn Send + Sync>) -> Self {
-        Self(vec![guard])
-    }
-
-    /// Both rooms in one.
-    pub fn join(&mut self, other: Admission) {
-        self.0.extend(other.0);
-    }
-}
-
-impl std::fmt::Debug for Admission {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Admission")
-    }
 }
 
 /// A client's key for a request, and what the request was: the same key with another fingerprint is a conflict.
@@ -217,12 +196,14 @@ pub struct Position {
 }
 
 /// What a read found.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Fetched {
     /// In offset order within each partition.
     pub records: Vec<StoredRecord>,
     /// Each partition asked for. A reader that goes on passes them back in this order: the partition served last comes last.
     pub next: Vec<Position>,
+    /// The room that the answer occupies; to be held until it was sent (see [`Admission::hold`]).
+    pub admission: Admission,
 }
 
 /// A condition on a resource's version.

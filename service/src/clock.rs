@@ -1,6 +1,8 @@
-//! The real clock and the real entropy. The only place in the workspace that reads either from the system.
+//! The real clock and the real entropy, the only place in the workspace that reads either from the system; and a clock that
+//! follows another machine's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lakefall_queue::Timestamp;
@@ -42,6 +44,50 @@ impl Clock for SystemClock {
     }
 }
 
+/// Another's time: the wall clock of whom everybody goes by (the metadata store's, the ledger's owner's), told now and then
+/// and carried on by this machine's monotonic clock. Until it is first told, the machine's own time. Leases, ids and
+/// timestamps made by it are right on a machine whose clock is not.
+pub struct FollowingClock {
+    own: Arc<dyn Clock>,
+    /// Milliseconds to add to the monotonic clock's; `i64::MIN` until told.
+    base_ms: AtomicI64,
+}
+
+impl FollowingClock {
+    /// A clock that goes by `own` until it is told better.
+    pub fn new(own: Arc<dyn Clock>) -> Self {
+        Self { own, base_ms: AtomicI64::new(i64::MIN) }
+    }
+
+    /// It is `now` there. Called with what was said as late as possible: the way here makes it a little old.
+    pub fn told(&self, now: Timestamp) {
+        self.base_ms.store(now.as_millis().saturating_sub(self.elapsed_ms()), Ordering::Relaxed);
+    }
+
+    /// How far this machine's own clock is ahead of what was told; `None` until told.
+    pub fn skew_ms(&self) -> Option<i64> {
+        let base = self.base_ms.load(Ordering::Relaxed);
+        (base != i64::MIN).then(|| self.own.now().as_millis() - (base + self.elapsed_ms()))
+    }
+
+    fn elapsed_ms(&self) -> i64 {
+        i64::try_from(self.own.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+impl Clock for FollowingClock {
+    fn now(&self) -> Timestamp {
+        match self.base_ms.load(Ordering::Relaxed) {
+            i64::MIN => self.own.now(),
+            base => Timestamp::from_millis(base.saturating_add(self.elapsed_ms())),
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.own.elapsed()
+    }
+}
+
 /// A cryptographic generator per thread, seeded and reseeded by the operating system: no lock, no system call per draw.
 #[derive(Debug)]
 pub struct SystemEntropy;
@@ -65,6 +111,26 @@ mod tests {
         let readings: Vec<_> = (0..100).map(|_| clock.elapsed()).collect();
         assert!(readings.is_sorted());
         assert!(clock.now().as_millis() > 1_700_000_000_000);
+    }
+
+    struct Stopped;
+
+    impl Clock for Stopped {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(7_200_000)
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::from_millis(40)
+        }
+    }
+
+    #[test]
+    fn a_following_clock_goes_by_its_own_time_until_it_is_told_anothers() {
+        let clock = FollowingClock::new(Arc::new(Stopped));
+        assert_eq!((clock.now().as_millis(), clock.skew_ms()), (7_200_000, None));
+        clock.told(Timestamp::from_millis(3_600_000));
+        assert_eq!((clock.now().as_millis(), clock.skew_ms()), (3_600_000, Some(3_600_000)));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod clock;
 pub mod config;
+pub mod failpoint;
 pub mod rlimit;
 pub mod secret;
 pub mod shutdown;
@@ -12,7 +13,7 @@ pub mod tasks;
 pub mod telemetry;
 
 pub use admin::Readiness;
-pub use clock::system_ambient;
+pub use clock::{FollowingClock, system_ambient};
 pub use config::Config;
 pub use secret::Secret;
 pub use tasks::Tasks;

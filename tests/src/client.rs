@@ -20,6 +20,13 @@ const PAGE: usize = 5_000;
 pub struct Endpoint(Arc<RwLock<String>>);
 
 impl Endpoint {
+    /// One that stays.
+    pub fn at(url: &str) -> Self {
+        let endpoint = Self::default();
+        endpoint.set(url);
+        endpoint
+    }
+
     pub(crate) fn set(&self, url: &str) {
         *self.0.write().unwrap() = url.to_owned();
     }
@@ -97,24 +104,42 @@ pub struct Page {
 pub struct Client {
     http: reqwest::Client,
     endpoint: Endpoint,
+    patience: Duration,
+    namespace: Option<String>,
 }
 
 impl Client {
     /// A client with connections of its own.
     pub fn new(endpoint: Endpoint) -> Self {
         let http = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build().unwrap();
-        Self { http, endpoint }
+        Self { http, endpoint, patience: REQUEST, namespace: None }
+    }
+
+    /// Gives up on a request after this time instead of a minute.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Sends all its requests to another namespace.
+    pub fn in_namespace(mut self, name: &str) -> Self {
+        self.namespace = Some(name.to_owned());
+        self
     }
 
     /// A request to a path of the server, or to a whole URL.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.endpoint.url()) };
-        self.http.request(method, url)
+        let request = self.http.request(method, url);
+        match &self.namespace {
+            Some(name) => request.header("lakefall-namespace", name),
+            None => request,
+        }
     }
 
     /// Sends a request and takes the whole answer.
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
-        let response = request.timeout(REQUEST).send().await?;
+        let response = request.timeout(self.patience).send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Ok(Answer { status, headers, body: response.bytes().await? })
     }

@@ -1,6 +1,7 @@
 //! Random choices of a test, from a seed that is printed and can be given again.
 
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -33,4 +34,15 @@ pub fn seed(test: &str) -> u64 {
     let seed = given.unwrap_or_else(|| RandomState::new().hash_one(test) % 1_000_000_000);
     println!("{test}: LAKEFALL_TEST_SEED={seed}");
     seed
+}
+
+/// How often a test does what it does: `LAKEFALL_TEST_ROUNDS`, or what is enough for each run.
+pub fn rounds(usual: usize) -> usize {
+    std::env::var("LAKEFALL_TEST_ROUNDS").ok().map_or(usual, |text| text.parse().expect("LAKEFALL_TEST_ROUNDS is a number"))
+}
+
+/// How long an outage of a test lasts: `LAKEFALL_TEST_OUTAGE_SECONDS`, or what is enough for each run.
+pub fn outage(usual: Duration) -> Duration {
+    let given = std::env::var("LAKEFALL_TEST_OUTAGE_SECONDS").ok();
+    given.map_or(usual, |text| Duration::from_secs(text.parse().expect("LAKEFALL_TEST_OUTAGE_SECONDS is a number")))
 }

@@ -1,5 +1,5 @@
 //! What the system tests stand on: the real executable as a child process, a small HTTP client, raw sockets, and a
-//! recorder and checker of histories. Must never depend on a crate of Lakefall: tests see what users see.
+//! recorder and checker of histories. Must never use a crate of Lakefall: tests see what users see.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,11 +11,18 @@
 
 pub mod checker;
 pub mod client;
+pub mod cluster;
 pub mod dice;
+pub mod disk;
 pub mod history;
+pub mod load;
+pub mod place;
+pub mod process;
 pub mod raw;
 pub mod rows;
 pub mod server;
+pub mod verdict;
 
 pub use client::{Answer, Client, Row};
+pub use cluster::Cluster;
 pub use server::{Options, Server};

@@ -80,3 +80,17 @@ fn webhook(n: u32) -> String {
         labels.join(",")
     )
 }
+
+/// A JSON string of about 200 KB that does not compress.
+pub fn noise(n: u64) -> String {
+    let mut state = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let text: String = (0..200_000)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            char::from(b'!' + (state % 90) as u8)
+        })
+        .collect();
+    serde_json::Value::String(text).to_string()
+}

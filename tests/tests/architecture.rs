@@ -22,16 +22,27 @@ const ARROWS: &[(&str, &[&str])] = &[
         "lakefall",
         &["lakefall-queue", "lakefall-service", "lakefall-storage", "lakefall-metadata", "lakefall-gateway", "lakefall-compactor", ROOMS],
     ),
-    ("lakefall-tests", &[]),
+    // For its feature `failpoints` alone, which a build of the workspace then has: nothing in it is used, see below.
+    ("lakefall-tests", &["lakefall-service"]),
+    (SERVERS, &[]),
 ];
+/// Real servers for tests: any crate may see it for development, and it sees none.
+const SERVERS: &str = "lakefall-servers";
 const ROOMS: &str = "the rooms";
 
 /// What the core would do I/O, keep time or draw lots with.
 const NOT_IN_THE_CORE: &[&str] = &["tokio", "sqlx", "object_store", "axum", "hyper", "reqwest", "rand", "tonic", "foyer", "tracing"];
 
 /// Libraries that only one crate may use: behind it, they can be exchanged.
-const HOMES: &[(&str, &str)] =
-    &[("sqlx", "lakefall-metadata"), ("object_store", "lakefall-storage"), ("foyer", "lakefall-storage"), ("clap", "lakefall")];
+const HOMES: &[(&str, &str)] = &[
+    ("sqlx", "lakefall-metadata"),
+    ("tonic", "lakefall-metadata"),
+    ("object_store", "lakefall-storage"),
+    ("aws-config", "lakefall-storage"),
+    ("aws-sdk-s3", "lakefall-storage"),
+    ("foyer", "lakefall-storage"),
+    ("clap", "lakefall"),
+];
 
 /// What production code does not contain, as it ends the process, hides a warning, or is not finished.
 const FORBIDDEN: &[&str] =
@@ -98,7 +109,11 @@ fn wrong_arrows(packages: &[Package]) -> Vec<String> {
                 continue;
             }
         };
-        for (seen, _) in &package.dependencies {
+        for (seen, is_dev) in &package.dependencies {
+            // The system tests are tests as a whole.
+            if seen == SERVERS && (*is_dev || package.name == "lakefall-tests") {
+                continue;
+            }
             // A crate may turn on a feature of itself for its own tests.
             let Some(is_room) = rooms.get(seen.as_str()).filter(|_| *seen != package.name) else { continue };
             let group = if *is_room { ROOMS } else { seen.as_str() };
@@ -133,14 +148,29 @@ fn an_arrow_that_is_not_drawn_is_found() {
         package("lakefall-gateway", false, &["room"]),
         package("room", true, &["lakefall-queue", "lakefall-storage", "serde"]),
         package("newcomer", false, &[]),
+        package("lakefall-compactor", false, &["lakefall-servers"]),
+        Package { dependencies: vec![("lakefall-servers".to_owned(), false)], ..package("lakefall", false, &[]) },
+        package("lakefall-servers", false, &["lakefall-queue"]),
     ];
     let expected = [
         "lakefall-queue must not see lakefall-service",
         "lakefall-storage must not see lakefall-metadata",
         "room must not see lakefall-storage",
         "newcomer is new: say in ARROWS what it may see",
+        "lakefall must not see lakefall-servers",
+        "lakefall-servers must not see lakefall-queue",
     ];
     assert_eq!(wrong_arrows(&planted), expected);
+}
+
+#[test]
+fn the_system_tests_name_no_crate_of_lakefall() {
+    let of_tests = |path: &str| path.starts_with("tests/src/") || path.starts_with("tests/tests/");
+    let crates: Vec<String> = ARROWS.iter().map(|(name, _)| name.replace('-', "_")).filter(|name| name.contains('_')).collect();
+    let foreign = crates.iter().filter(|name| !matches!(name.as_str(), "lakefall_tests" | "lakefall_servers"));
+    let names: Vec<String> = foreign.flat_map(|name| [format!("use {name}::"), format!(" {name}::")]).collect();
+    let wrong = sources(of_tests).into_iter().filter(|(_, text)| names.iter().any(|name| text.contains(name)));
+    assert_none("tests that see more than users do", wrong.map(|(path, _)| path).collect());
 }
 
 #[test]

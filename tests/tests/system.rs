@@ -18,11 +18,17 @@ mod system {
     mod idle;
     mod idle_tails;
     mod kill_nine;
-    mod load;
     mod restart;
+    mod second_server;
     mod sigterm;
     mod slow_client;
-    mod verdict;
+
+    /// What the tests that also run on a cluster start (see `cluster.rs`).
+    pub(crate) use lakefall_tests::Server as Subject;
+
+    pub(crate) async fn start() -> Subject {
+        Subject::start_default().await
+    }
 
     /// Taken by tests that load the machine, so that they do not slow each other beyond their deadlines.
     pub(crate) async fn machine() -> tokio::sync::MutexGuard<'static, ()> {

@@ -28,6 +28,9 @@ pub(super) enum BenchCommand {
     Latency(LatencyArgs),
     /// Produces, and consumes what is produced, at once.
     Mixed(MixedArgs),
+    /// Commits to metadata replicas through their RPC, without gateway and bucket. Spoils the cluster: its segments exist
+    /// nowhere.
+    Metadata(MetadataArgs),
 }
 
 /// How much is sent over what.
@@ -59,9 +62,9 @@ pub(super) struct LoadArgs {
     /// Threads of the bench. More than one only where the bench has cores of its own.
     #[arg(long, default_value_t = 1, value_parser = positive)]
     pub(super) threads: usize,
-    /// Tell the CPU seconds and peak memory of this process too.
-    #[arg(long)]
-    pub(super) server_pid: Option<u32>,
+    /// Tell the CPU seconds and peak memory of these processes too, all together; with commas between them.
+    #[arg(long, value_delimiter = ',')]
+    pub(super) server_pid: Vec<u32>,
 }
 
 impl LoadArgs {
@@ -157,9 +160,9 @@ pub(super) struct ConsumeArgs {
     /// Threads of the bench; at most one for each consumer.
     #[arg(long, default_value_t = 1, value_parser = positive)]
     pub(super) threads: usize,
-    /// Tell the CPU seconds and peak memory of this process too.
-    #[arg(long)]
-    pub(super) server_pid: Option<u32>,
+    /// Tell the CPU seconds and peak memory of these processes too, all together; with commas between them.
+    #[arg(long, value_delimiter = ',')]
+    pub(super) server_pid: Vec<u32>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -200,6 +203,31 @@ pub(super) struct MixedArgs {
     pub(super) produce: ProduceArgs,
     #[command(flatten)]
     pub(super) read: ReadArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct MetadataArgs {
+    /// Metadata replicas, with commas between them.
+    #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:8082")]
+    pub(super) endpoints: Vec<String>,
+    /// The token that replicas ask for.
+    #[arg(long, env = "LAKEFALL_METADATA__TOKEN", hide_env_values = true)]
+    pub(super) token: Option<String>,
+    /// Partitions that are appended to, all in one shard.
+    #[arg(long, default_value_t = 10_000, value_parser = positive)]
+    pub(super) partitions: usize,
+    /// Extents of each commit, each of another partition.
+    #[arg(long, default_value_t = 64, value_parser = positive)]
+    pub(super) extents: usize,
+    /// Commits under way at once.
+    #[arg(long, default_value_t = 32, value_parser = positive)]
+    pub(super) in_flight: usize,
+    /// How long.
+    #[arg(long, value_parser = duration, default_value = "10s")]
+    pub(super) duration: Duration,
+    /// Tell the CPU seconds and peak memory of these processes too, all together; with commas between them.
+    #[arg(long, value_delimiter = ',')]
+    pub(super) server_pid: Vec<u32>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -3,6 +3,7 @@
 
 mod args;
 mod consume;
+mod metadata;
 mod pace;
 mod payload;
 mod process;
@@ -41,6 +42,7 @@ pub(crate) fn bench(args: &BenchArgs, client: &Client, output: &mut Output) -> R
         BenchCommand::Consume(args) => bench_consume(args, client)?,
         BenchCommand::Latency(args) => bench_latency(args, client)?,
         BenchCommand::Mixed(args) => bench_mixed(args, client)?,
+        BenchCommand::Metadata(args) => metadata::bench_metadata(args)?,
     };
     output.value_or_lines(&report, || report.lines())?;
     match report.runs.iter().find(|run| run.requests == 0) {
@@ -56,7 +58,7 @@ fn bench_produce(args: &ProduceArgs, client: &Client) -> Result<Report, Failure>
     let outcome = run(
         args.load.threads,
         &load.pace,
-        args.load.server_pid,
+        &args.load.server_pid,
         |index| produce::open(&target, share(args.load.connections, args.load.threads, index), args.load.streams()),
         |connections| {
             let load = Arc::clone(&load);
@@ -80,7 +82,7 @@ fn bench_consume(args: &ConsumeArgs, client: &Client) -> Result<Report, Failure>
     let outcome = run(
         threads,
         &pace,
-        args.server_pid,
+        &args.server_pid,
         |index| consume::open(&target, places.repeat(share(args.read.consumers, threads, index))),
         |readers| {
             let plan = Arc::clone(&plan);
@@ -103,7 +105,7 @@ fn bench_latency(args: &LatencyArgs, client: &Client) -> Result<Report, Failure>
     let outcome = run(
         threads,
         &load.pace,
-        args.load.server_pid,
+        &args.load.server_pid,
         |index| open_either(index, &target, &args.load, &produce.load.topic),
         |opened| work_either(opened, &load, &progress),
     )?;
@@ -122,7 +124,7 @@ fn bench_mixed(args: &MixedArgs, client: &Client) -> Result<Report, Failure> {
     let outcome = run(
         2,
         &load.pace,
-        produced.load.server_pid,
+        &produced.load.server_pid,
         |index| {
             let (target, places) = (Arc::clone(&target), places.repeat(args.read.consumers));
             async move {

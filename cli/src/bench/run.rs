@@ -30,7 +30,7 @@ pub(super) struct Outcome {
 }
 
 /// Runs `work` on each thread over what `open` brought there. `pace` begins when every thread is open.
-pub(super) fn run<C, O, OF, W, WF>(threads: usize, pace: &Pace, server_pid: Option<u32>, open: O, work: W) -> Result<Outcome, Failure>
+pub(super) fn run<C, O, OF, W, WF>(threads: usize, pace: &Pace, servers: &[u32], open: O, work: W) -> Result<Outcome, Failure>
 where
     O: Fn(usize) -> OF + Sync,
     OF: Future<Output = Result<C, Failure>>,
@@ -41,7 +41,7 @@ where
     std::thread::scope(|scope| {
         let (gate, open, work) = (&gate, &open, &work);
         let handles: Vec<_> = (0..threads).map(|index| scope.spawn(move || gate.thread(index, open, work))).collect();
-        let before = gate.pass(|| Meter::read(server_pid));
+        let before = gate.pass(|| Meter::read(servers));
         if before.is_ok() {
             pace.began();
             gate.barrier.wait();
@@ -54,7 +54,7 @@ where
             handles.into_iter().map(|handle| handle.join().unwrap_or_else(|_| Err(Failure::Defect("a bench thread panicked".into()))));
         let stats: Result<Vec<Option<Stats>>, Failure> = joined.collect();
         let seconds = (pace.now() - pace.began()).as_secs_f64();
-        let (stats, before, after) = (stats?, before?, Meter::read(server_pid)?);
+        let (stats, before, after) = (stats?, before?, Meter::read(servers)?);
         let bench = before.bench.until(after.bench);
         let server = before.server.zip(after.server).map(|(before, after)| before.until(after));
         Ok(Outcome { stats: stats.into_iter().flatten().collect(), seconds, bench, server })
@@ -106,18 +106,30 @@ struct Meter {
 }
 
 impl Meter {
-    fn read(server_pid: Option<u32>) -> Result<Self, Failure> {
-        Ok(Self { bench: Usage::read(Who::Bench)?, server: server_pid.map(|pid| Usage::read(Who::Server(pid))).transpose()? })
+    fn read(servers: &[u32]) -> Result<Self, Failure> {
+        Ok(Self { bench: Usage::read(Who::Bench)?, server: Usage::of(servers)? })
     }
 }
 
 impl Usage {
-    fn read(who: Who) -> Result<Self, Failure> {
+    /// Of several processes together; `None` without any.
+    pub(super) fn of(servers: &[u32]) -> Result<Option<Self>, Failure> {
+        let mut all: Option<Self> = None;
+        for pid in servers {
+            let one = Self::read(Who::Server(*pid))?;
+            let sum = all.get_or_insert(Self { cpu_seconds: 0.0, peak_rss_bytes: 0 });
+            sum.cpu_seconds += one.cpu_seconds;
+            sum.peak_rss_bytes += one.peak_rss_bytes;
+        }
+        Ok(all)
+    }
+
+    pub(super) fn read(who: Who) -> Result<Self, Failure> {
         Ok(Self { cpu_seconds: who.cpu_seconds()?, peak_rss_bytes: who.peak_rss_bytes()? })
     }
 
     /// CPU used since `self`, and the peak so far.
-    fn until(self, after: Self) -> Self {
+    pub(super) fn until(self, after: Self) -> Self {
         Self { cpu_seconds: after.cpu_seconds - self.cpu_seconds, peak_rss_bytes: after.peak_rss_bytes }
     }
 }

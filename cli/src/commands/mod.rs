@@ -1,5 +1,6 @@
 //! One file for each command, and what they share: the client, the output. No command knows another.
 
+pub(crate) mod bucket;
 mod client;
 mod completions;
 pub(crate) mod config;
@@ -8,7 +9,8 @@ pub(crate) mod cursor;
 pub(crate) mod fsck;
 mod output;
 pub(crate) mod produce;
-mod roles;
+pub(crate) mod recover;
+mod stored;
 pub(crate) mod topic;
 
 pub(crate) use client::{Client, segment};
@@ -16,22 +18,25 @@ pub(crate) use output::Output;
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
-use crate::{bench, dev};
+use crate::{bench, roles};
 
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     let client = || Client::new(&cli.client);
     let mut output = Output::new(cli.client.json);
     match cli.command {
-        Command::Dev(args) => dev::dev(args),
-        Command::Gateway(_) => Err(roles::not_yet("gateway")),
-        Command::Metadata(_) => Err(roles::not_yet("metadata")),
-        Command::Compactor(_) => Err(roles::not_yet("compactor")),
+        Command::Dev(args) => roles::dev(args),
+        Command::Gateway(args) => roles::gateway(args),
+        Command::Metadata(args) => roles::metadata(args),
+        Command::Compactor(args) => roles::compactor(args),
         Command::Topic(args) => topic::topic(&args, &client()?, &mut output),
         Command::Produce(args) => produce::produce(&args, &client()?, &mut output),
         Command::Consume(args) => consume::consume(&args, &client()?, &mut output),
         Command::Cursor(args) => cursor::cursor(&args, &client()?, &mut output),
         Command::Fsck(args) => fsck::fsck(&args, &mut output),
+        Command::Recover(args) => recover::recover(&args, &mut output),
+        Command::Doctor(args) => bucket::doctor(&args, &mut output),
+        Command::Bucket(args) => bucket::bucket(&args, &mut output),
         Command::Bench(args) => bench::bench(&args, &client()?, &mut output),
         Command::Config(args) => config::config(&args, &mut output),
         Command::Completions { shell } => completions::completions(shell, &mut output),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakefall_metadata::NoticeBatch;
+use lakefall_metadata::News;
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::ledger::Notice;
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -18,13 +18,13 @@ const RETRY: Duration = Duration::from_secs(30);
 
 /// Waits for work.
 pub(super) struct Waker {
-    notices: broadcast::Receiver<Arc<NoticeBatch>>,
+    notices: broadcast::Receiver<Arc<News>>,
     ambient: Ambient,
     interval: Duration,
 }
 
 impl Waker {
-    pub(super) fn new(notices: broadcast::Receiver<Arc<NoticeBatch>>, ambient: Ambient, interval: Duration) -> Self {
+    pub(super) fn new(notices: broadcast::Receiver<Arc<News>>, ambient: Ambient, interval: Duration) -> Self {
         Self { notices, ambient, interval }
     }
 
@@ -54,11 +54,14 @@ async fn until_due(ambient: &Ambient, round: &Round) {
     tokio::time::sleep(left.min(LOOK_AGAIN)).await;
 }
 
-async fn brings_work(notices: &mut broadcast::Receiver<Arc<NoticeBatch>>, round: &Round) {
+async fn brings_work(notices: &mut broadcast::Receiver<Arc<News>>, round: &Round) {
     loop {
         match notices.recv().await {
-            Ok(batch) if batch.notices.iter().any(|notice| concerns(notice, round)) => return,
-            Ok(_) => {}
+            Ok(news) => match &*news {
+                News::Durable { notices, .. } if notices.iter().any(|notice| concerns(notice, round)) => return,
+                News::Durable { .. } => {}
+                News::Missed => return,
+            },
             // Missed some: look.
             Err(RecvError::Lagged(_)) => return,
             // The metadata service is gone: whoever runs the collector is stopping it.
@@ -81,6 +84,7 @@ mod tests {
 
     use futures::poll;
     use lakefall_queue::clock::{Clock, Entropy};
+    use lakefall_queue::id::JournalSeq;
     use lakefall_queue::ledger::Extent;
     use lakefall_queue::{NamespaceName, Offset, PartitionIndex, SegmentId, ShardId, Timestamp, TopicId, TopicName};
 
@@ -108,7 +112,7 @@ mod tests {
         Ambient { clock: Arc::new(Still(AtomicU64::new(0))), entropy: Arc::new(Still(AtomicU64::new(0))) }
     }
 
-    fn appended(topic: u64) -> Arc<NoticeBatch> {
+    fn appended(topic: u64) -> Arc<News> {
         let extent = Extent {
             base_offset: Offset(0),
             records: 1,
@@ -121,13 +125,13 @@ mod tests {
             appended_at: Timestamp::default(),
         };
         let notice = Notice::Appended { topic: TopicId(topic), partition: PartitionIndex(0), extent };
-        Arc::new(NoticeBatch { shard: ShardId(0), notices: vec![notice] })
+        Arc::new(News::Durable { shard: ShardId(0), seq: JournalSeq(1), notices: vec![notice] })
     }
 
-    fn changed() -> Arc<NoticeBatch> {
+    fn changed() -> Arc<News> {
         let (namespace, name) = (NamespaceName::default_name(), TopicName::new("t").unwrap());
         let notice = Notice::TopicChanged { namespace, name, topic: TopicId(1) };
-        Arc::new(NoticeBatch { shard: ShardId(0), notices: vec![notice] })
+        Arc::new(News::Durable { shard: ShardId(0), seq: JournalSeq(1), notices: vec![notice] })
     }
 
     #[tokio::test]

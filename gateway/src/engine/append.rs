@@ -8,6 +8,7 @@ use lakefall_queue::ledger::{AtomOutcome, DedupHit, LayoutRun, Refusal, SliceCon
 use lakefall_queue::topic::Topic;
 use lakefall_queue::verbs::{AckRange, Admission, Append, Appended, Caller, Idempotency, TopicAppend};
 use lakefall_queue::{Offset, PartitionIndex, Record};
+use lakefall_service::failpoint;
 use tokio::sync::oneshot;
 
 use super::Engine;
@@ -27,6 +28,7 @@ pub(super) struct Waiting {
 
 impl Engine {
     pub(super) async fn append_once_or_again(&self, caller: &Caller, append: Append) -> Result<Appended> {
+        failpoint::hit("k0");
         let stream = append.order;
         let mut turn = match stream {
             Some(stream) => Some(self.streams.turn(stream).await),

@@ -8,6 +8,7 @@ use lakefall_queue::ledger::{Atom, AtomOutcome, Command, LayoutRun, Refusal, Rep
 use lakefall_queue::topic::{Topic, Urgency};
 use lakefall_queue::verbs::{Admission, Appended, Caller, Commit, CursorMove, Idempotency, TopicAppend};
 use lakefall_queue::{PartitionIndex, Record, SegmentId};
+use lakefall_service::failpoint;
 use tokio::sync::oneshot;
 
 use super::Engine;
@@ -24,6 +25,7 @@ struct Laid {
 
 impl Engine {
     pub(super) async fn commit_all(&self, caller: &Caller, commit: Commit) -> Result<Vec<Appended>> {
+        failpoint::hit("k0");
         let Commit { appends, cursors, idempotency, admission } = commit;
         check(&appends, &cursors)?;
         if appends.is_empty() {

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::Engine;
 use super::append::{ATTEMPTS, Answered, merge};
 use crate::ingest::OrderKey;
+use crate::read::Failure;
 
 impl Engine {
     /// Records with a `dedup_id`: those that are stored already are answered with where they are, and the others are
@@ -86,7 +87,8 @@ impl Engine {
                 until_timestamp: None,
                 wait: Duration::ZERO,
             };
-            let found = self.reader.read(topic, &read).await?.records.into_iter().find(|record| record.offset == *offset);
+            let read = self.reader.read(topic, &read, tokio::time::Instant::now()).await.map_err(Failure::into_error)?;
+            let found = read.records.into_iter().find(|record| record.offset == *offset);
             let id = found.and_then(|record| record.properties).and_then(|properties| properties.dedup_id);
             let ack = AckRange { partition: *partition, first_offset: *offset, count: 1, duplicate: true };
             stored.extend(id.map(|id| (xxh3_128(id.as_bytes()), ack)));

@@ -4,6 +4,7 @@
 mod append;
 mod commit;
 mod dedup;
+mod resolve;
 mod resources;
 mod streams;
 
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::ingest::IngestConfig;
 use crate::ingest::{Gate, Ingest, Router};
-use crate::read::{Reader, Tails, follow};
+use crate::read::{Reader, follow};
 use crate::topics::Topics;
 
 /// How the engine works.
@@ -39,6 +40,14 @@ pub struct EngineConfig {
     pub ingest: IngestConfig,
     /// What callers may send and ask for.
     pub limits: Limits,
+    /// Bytes that answers to readers may occupy, all together, from when they are read until they were sent. Records count
+    /// twice, as read and as written. Default [`EngineConfig::READ_BUFFER_BYTES`].
+    pub read_buffer_bytes: usize,
+}
+
+impl EngineConfig {
+    /// 128 MiB: a few of the largest answers at once, or a thousand small ones.
+    pub const READ_BUFFER_BYTES: usize = 128 << 20;
 }
 
 /// What the engine works with.
@@ -71,12 +80,10 @@ impl Engine {
     pub fn start(config: EngineConfig, parts: EngineParts, tasks: &Tasks, stop: CancellationToken) -> Arc<Self> {
         let EngineParts { store, cache, metadata, ambient } = parts;
         let topics = Arc::new(Topics::new(Arc::clone(&metadata)));
-        let tails = Arc::new(Tails::default());
-        let following = follow(Arc::clone(&tails), Arc::clone(&topics), Arc::clone(&metadata), stop.clone());
+        let reader = Reader::new(Arc::clone(&metadata), Arc::clone(&cache), store.clone(), ambient.clone(), config.read_buffer_bytes);
+        let following = follow(Arc::clone(&reader.tails), Arc::clone(&topics), Arc::clone(&metadata), stop.clone());
         tasks.spawn_critical::<_, Infallible>("notices", following);
         let gate = Gate::new(config.ingest.buffer_bytes, config.ingest.admission_wait);
-        let reader =
-            Reader { metadata: Arc::clone(&metadata), cache: Arc::clone(&cache), store: store.clone(), tails, ambient: ambient.clone() };
         let ingest = Ingest::start(config.ingest, store, cache, Arc::clone(&metadata), ambient.clone(), tasks, stop);
         Arc::new(Self {
             limits: config.limits,
@@ -128,25 +135,22 @@ impl Verbs for Engine {
     }
 
     async fn read(&self, caller: &Caller, read: Read) -> Result<Fetched> {
-        let topic = self.topic(caller, &read.topic).await?;
-        self.reader.read(&topic, &read).await
+        let (read, deadline) = (&read, tokio::time::Instant::now() + read.wait);
+        self.on_topic(caller, &read.topic, |topic| async move { self.reader.read(&topic, read, deadline).await }).await
     }
 
     async fn offsets(&self, caller: &Caller, topic: &TopicName, partition: Option<PartitionIndex>, at: Start) -> Result<Vec<Position>> {
-        let topic = self.topic(caller, topic).await?;
-        let mut positions = Vec::new();
-        for index in indexes(&topic, partition) {
-            positions.push(self.reader.position(&topic, index, at).await?);
-        }
-        Ok(positions)
+        let positions = |topic: Arc<Topic>| async move { self.reader.positions(&topic, &indexes(&topic, partition), at).await };
+        self.on_topic(caller, topic, positions).await
     }
 
     async fn trim(&self, caller: &Caller, topic: &TopicName, partition: Option<PartitionIndex>, before: Offset) -> Result<Vec<Position>> {
+        // Asked first, so that a topic or a partition that is not there is told as such.
+        self.offsets(caller, topic, partition, Start::Earliest).await?;
         let described = self.topic(caller, topic).await?;
-        if let Some(partition) = partition {
-            self.reader.position(&described, partition, Start::Earliest).await?;
-        }
         self.execute(&caller.namespace, Command::Trim { topic: described.id, partition, before }).await?;
+        // Its notice may come later than a reader who knows of the trim.
+        self.reader.forget(described.id);
         self.offsets(caller, topic, partition, Start::Earliest).await
     }
 
@@ -184,8 +188,8 @@ impl Verbs for Engine {
         from: Offset,
         limit: usize,
     ) -> Result<Vec<ObjectRange>> {
-        let topic = self.topic(caller, topic).await?;
-        let extents = self.reader.extents(&topic, partition, from, limit).await?;
+        let extents = |topic: Arc<Topic>| async move { self.reader.extents(&topic, partition, from, limit).await };
+        let extents = self.on_topic(caller, topic, extents).await?;
         Ok(extents.into_iter().map(|extent| resources::object_range(partition, &extent)).collect())
     }
 

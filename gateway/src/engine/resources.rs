@@ -23,6 +23,7 @@ impl Engine {
             Reply::Topic(topic, created) => {
                 // Not remembered: a repeated request's answer is the topic as it was then.
                 self.topics.forget(&caller.namespace, name);
+                self.reader.forget(topic.id);
                 Ok((topic, created))
             }
             other => Err(unexpected(&other)),

@@ -6,10 +6,12 @@
 
 mod admission;
 mod build;
+mod commit;
 mod flush;
 mod order;
 mod pace;
 mod route;
+mod settle;
 mod upload;
 
 use std::sync::atomic::AtomicU64;
@@ -23,7 +25,7 @@ use lakefall_queue::ledger::{AtomOutcome, LayoutRun, Refusal, SliceCondition};
 use lakefall_queue::topic::{Compression, Urgency};
 use lakefall_queue::verbs::{Admission, CursorMove, Idempotency, OrderToken};
 use lakefall_queue::{NamespaceName, Offset, PartitionIndex, Record, TopicId};
-use lakefall_service::Tasks;
+use lakefall_service::{Tasks, failpoint};
 use lakefall_storage::cache::Cache;
 use lakefall_storage::store::Store;
 use tokio::sync::{Notify, oneshot};
@@ -32,6 +34,9 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use admission::Gate;
 pub(crate) use order::{OrderKey, Orders};
 pub(crate) use route::{Routed, Router};
+
+/// Pauses between repetitions grow from the first to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
 /// How records become objects.
 #[derive(Clone, Debug)]
@@ -118,7 +123,37 @@ pub(crate) struct Shared {
     pub(crate) wake: Notify,
     pub(crate) uploads: Mutex<pace::Uploads>,
     pub(crate) orders: Orders,
+    /// Uploads denied.
+    pub(crate) denied: Alarm,
+    /// Segments that were given up.
+    pub(crate) refused: Alarm,
     streams: AtomicU64,
+}
+
+impl Shared {
+    /// Half of the pause, and up to as much again: gateways that failed together do not come back together.
+    fn jittered(&self, pause: Duration) -> Duration {
+        let random = (self.ambient.entropy.draw() as u32) as f64 / f64::from(u32::MAX);
+        pause.mul_f64(0.5 + random / 2.0)
+    }
+}
+
+/// Something to be reported that happens far more often than anybody wants to read of it.
+#[derive(Default)]
+pub(crate) struct Alarm {
+    last: Mutex<Option<Duration>>,
+}
+
+impl Alarm {
+    /// Whether it was not reported for this long.
+    fn due(&self, now: Duration, every: Duration) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| now.saturating_sub(last) >= every);
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
 }
 
 /// The open segment.
@@ -151,6 +186,8 @@ impl Ingest {
             wake: Notify::new(),
             uploads: Mutex::new(uploads),
             orders: Orders::default(),
+            denied: Alarm::default(),
+            refused: Alarm::default(),
             streams: AtomicU64::new(1),
             config,
         });
@@ -186,6 +223,7 @@ impl Ingest {
         open.bytes += submission.bytes;
         open.submissions.push(submission);
         drop(open);
+        failpoint::hit("k1");
         self.shared.wake.notify_one();
         Ok(())
     }

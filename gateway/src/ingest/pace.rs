@@ -8,7 +8,8 @@ use super::IngestConfig;
 /// The uploads under way and the right to start more.
 ///
 /// The number of uploads at once adapts: it halves when the store throttles and creeps up by one per round of successes,
-/// as TCP does (additive increase, multiplicative decrease), between 1 and `uploads.max`.
+/// as TCP does (additive increase, multiplicative decrease), between 1 and `uploads.max`. It halves once for all attempts
+/// that were under way together: one burst of refusals is one sign.
 #[derive(Debug)]
 pub(crate) struct Uploads {
     tokens: Option<Tokens>,
@@ -16,9 +17,15 @@ pub(crate) struct Uploads {
     eager: usize,
     max: f64,
     allowed: f64,
+    /// How often it was halved.
+    halvings: u64,
     uploading: usize,
     unsettled: usize,
 }
+
+/// Segments at once whose requests are not answered. While the metadata service is away, the open segment grows beyond it
+/// instead: few large segments wait for their commit, not thousands of small ones that all ask again and again.
+const UNSETTLED: usize = 128;
 
 /// A token bucket.
 #[derive(Debug)]
@@ -34,7 +41,7 @@ struct Tokens {
 pub(crate) enum Decision {
     /// Send it now.
     Close,
-    /// Look again when an upload ends.
+    /// Look again when an upload or a commit ends.
     AwaitUpload,
     /// Look again after this time.
     AwaitToken(Duration),
@@ -49,6 +56,7 @@ impl Uploads {
             eager: config.uploads_eager,
             max: config.uploads_max as f64,
             allowed: config.uploads_max as f64,
+            halvings: 0,
             uploading: 0,
             unsettled: 0,
         }
@@ -58,7 +66,7 @@ impl Uploads {
     /// than a second.
     pub(crate) fn decide(&mut self, bytes: usize, express: bool, patient: Option<Duration>, now: Duration) -> Decision {
         let full = bytes >= self.target_bytes;
-        if self.uploading >= self.allowed as usize {
+        if self.uploading >= self.allowed as usize || self.unsettled >= UNSETTLED {
             return Decision::AwaitUpload;
         }
         if full || express {
@@ -98,9 +106,22 @@ impl Uploads {
         self.unsettled = self.unsettled.saturating_sub(1);
     }
 
+    /// An attempt to upload begins. To be told with [`Uploads::throttled`].
+    pub(crate) fn attempt(&self) -> u64 {
+        self.halvings
+    }
+
     /// The store asked for fewer requests.
-    pub(crate) fn throttled(&mut self) {
-        self.allowed = (self.allowed / 2.0).max(1.0);
+    pub(crate) fn throttled(&mut self, attempt: u64) {
+        if attempt == self.halvings {
+            self.halvings += 1;
+            self.allowed = (self.allowed / 2.0).max(1.0);
+        }
+    }
+
+    /// Uploads that may be under way at once.
+    pub(crate) fn allowed(&self) -> usize {
+        self.allowed as usize
     }
 
     /// Segments whose requests are not answered.
@@ -190,8 +211,10 @@ mod tests {
     #[test]
     fn throttling_halves_the_uploads_at_once_and_success_brings_them_back() {
         let mut uploads = Uploads::new(&config(None), START);
-        for _ in 0..4 {
-            uploads.throttled();
+        for expected in [4, 2, 1, 1] {
+            let attempts = [uploads.attempt(), uploads.attempt()];
+            attempts.into_iter().for_each(|attempt| uploads.throttled(attempt));
+            assert_eq!(uploads.allowed(), expected, "two attempts at once are one sign");
         }
         uploads.started(START);
         assert_eq!(uploads.decide(1_000, false, None, START), Decision::AwaitUpload, "one at a time");
@@ -202,5 +225,18 @@ mod tests {
             uploads.started(START);
         }
         assert_eq!(uploads.decide(1_000, false, None, START), Decision::Close, "eight again");
+    }
+
+    #[test]
+    fn while_nothing_is_committed_the_open_segment_grows() {
+        let mut uploads = Uploads::new(&config(None), START);
+        for _ in 0..UNSETTLED {
+            assert_eq!(uploads.decide(1, false, None, START), Decision::Close);
+            uploads.started(START);
+            uploads.uploaded(true);
+        }
+        assert_eq!(uploads.decide(1_000, true, None, START), Decision::AwaitUpload);
+        uploads.settled();
+        assert_eq!(uploads.decide(1, false, None, START), Decision::Close);
     }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use lakefall_service::failpoint;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
@@ -199,6 +200,8 @@ impl Write for TimedIo {
             Poll::Pending => self.check_writing(cx),
             ready => {
                 self.writing.disarm();
+                // The kernel has it: a client may see the answer.
+                failpoint::hit("k9");
                 ready
             }
         }
@@ -209,6 +212,8 @@ impl Write for TimedIo {
             Poll::Pending => self.check_writing(cx),
             ready => {
                 self.writing.disarm();
+                // The kernel has it: a client may see the answer.
+                failpoint::hit("k9");
                 ready
             }
         }

@@ -1,17 +1,19 @@
 //! From an extent to records: batch by batch through the cache, decoded from the offset wanted. What is damaged is an
 //! error, never skipped.
 
+use std::ops::Range;
+
 use bytes::Bytes;
-use lakefall_queue::error::{Error, Result};
-use lakefall_queue::ledger::{Extent, Query};
+use lakefall_queue::error::Error;
+use lakefall_queue::ledger::Extent;
 use lakefall_queue::topic::Topic;
-use lakefall_queue::verbs::Read;
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord};
 use lakefall_storage::batch::{BatchError, BatchHeader, DecodeContext, decode};
 use lakefall_storage::cache::Pool;
 use lakefall_storage::store::StoreError;
 
-use super::{At, Budget, Reader};
+use super::pass::Pass;
+use super::{At, Failure, Reader};
 
 /// Batches up to this size are decoded on the spot; larger ones on a blocking thread.
 const DECODE_HERE: usize = 16 << 10;
@@ -34,45 +36,30 @@ impl Found {
 
 impl Reader {
     /// Reads an extent from where the partition stands.
-    pub(super) async fn read_extent(
-        &self,
-        topic: &Topic,
-        read: &Read,
-        at: &mut At,
-        extent: &Extent,
-        budget: &mut Budget,
-        out: &mut Vec<StoredRecord>,
-    ) -> Result<()> {
-        match self.read_extent_once(topic, read, at, extent, budget, out).await {
+    pub(super) async fn read_extent(&self, pass: &mut Pass<'_>, at: &mut At, extent: &Extent) -> Result<(), Failure> {
+        match self.read_extent_once(pass, at, extent).await {
             // What was read before the damage is taken; it goes on behind that.
-            Err(error @ Error::DataUnavailable { .. }) => {
+            Err(Failure::Refused(error @ Error::DataUnavailable { .. })) => {
                 self.renew(extent, error).await?;
-                self.read_extent_once(topic, read, at, extent, budget, out).await
+                self.read_extent_once(pass, at, extent).await
             }
             read => read,
         }
     }
 
-    async fn read_extent_once(
-        &self,
-        topic: &Topic,
-        read: &Read,
-        at: &mut At,
-        extent: &Extent,
-        budget: &mut Budget,
-        out: &mut Vec<StoredRecord>,
-    ) -> Result<()> {
+    async fn read_extent_once(&self, pass: &mut Pass<'_>, at: &mut At, extent: &Extent) -> Result<(), Failure> {
         let mut cursor = BatchCursor::new(extent);
-        while at.next < extent.end() && !budget.spent() && !at.finished {
-            let batch = self.next_batch(topic, at.partition, extent, &mut cursor, at.next).await?;
-            if !out.is_empty() && batch.expected_bytes(out) > budget.bytes {
+        while at.next < extent.end() && !pass.budget.spent() && !at.finished {
+            let batch = self.next_batch(pass.topic, at.partition, extent, &mut cursor, at.next).await?;
+            if !pass.records.is_empty() && batch.expected_bytes(&pass.records) > pass.budget.bytes {
                 // It would be decoded now for a few of its records, and once more for the others.
-                budget.bytes = 0;
+                pass.budget.bytes = 0;
                 return Ok(());
             }
             let batch_end = batch.base.plus(u64::from(batch.records));
             let records = decode_batch(batch, at.partition, extent, at.next).await?;
-            take(read, at, records, batch_end, budget, out);
+            take(pass, at, records, batch_end);
+            pass.weigh();
         }
         Ok(())
     }
@@ -84,12 +71,12 @@ impl Reader {
         partition: PartitionIndex,
         extent: &Extent,
         from: Offset,
-    ) -> Result<Option<(Vec<StoredRecord>, Offset)>> {
+    ) -> Result<Option<(Vec<StoredRecord>, Offset)>, Failure> {
         if from >= extent.end() {
             return Ok(None);
         }
         match self.first_batch_once(topic, partition, extent, from).await {
-            Err(error @ Error::DataUnavailable { .. }) => {
+            Err(Failure::Refused(error @ Error::DataUnavailable { .. })) => {
                 self.renew(extent, error).await?;
                 self.first_batch_once(topic, partition, extent, from).await
             }
@@ -99,7 +86,7 @@ impl Reader {
 
     /// The damage may be the cache's, or done on the way from the store: puts the object into the cache anew. Answers
     /// `error` if the store does not have it.
-    async fn renew(&self, extent: &Extent, error: Error) -> Result<()> {
+    async fn renew(&self, extent: &Extent, error: Error) -> Result<(), Error> {
         let whole = self.store.get_range(&extent.object.key(), 0..extent.object_size).await.map_err(|_| error)?;
         let length = whole.len() as u64;
         self.cache.fill(extent.object, &[whole], length);
@@ -112,7 +99,7 @@ impl Reader {
         partition: PartitionIndex,
         extent: &Extent,
         from: Offset,
-    ) -> Result<Option<(Vec<StoredRecord>, Offset)>> {
+    ) -> Result<Option<(Vec<StoredRecord>, Offset)>, Failure> {
         let batch = self.next_batch(topic, partition, extent, &mut BatchCursor::new(extent), from).await?;
         let end = batch.base.plus(u64::from(batch.records));
         Ok(Some((decode_batch(batch, partition, extent, from).await?, end)))
@@ -126,48 +113,63 @@ impl Reader {
         extent: &Extent,
         cursor: &mut BatchCursor,
         from: Offset,
-    ) -> Result<Found> {
+    ) -> Result<Found, Failure> {
         loop {
-            let head = self.bytes(topic, partition, extent, cursor.position, BatchHeader::LEN as u64).await?;
+            let head = cursor.position..cursor.position + BatchHeader::LEN as u64;
+            let head = self.bytes(topic, partition, extent, head, from).await?;
             let header = BatchHeader::parse(&head).map_err(|e| damaged(extent, &e))?;
             let length = header.total_len as u64;
             let end = cursor.base.plus(u64::from(header.records));
             if header.records == 0 || cursor.position + length > cursor.stop || end > extent.end() {
-                return Err(damaged(extent, &BatchError::Corrupt("its batches do not fit the extent")));
+                return Err(damaged(extent, &BatchError::Corrupt("its batches do not fit the extent")).into());
             }
             let (position, base) = (cursor.position, cursor.base);
             cursor.position += length;
             cursor.base = end;
             if from < end {
-                let bytes = self.bytes(topic, partition, extent, position, length).await?;
+                let bytes = self.bytes(topic, partition, extent, position..position + length, from).await?;
                 return Ok(Found { bytes, base, records: header.records });
             }
         }
     }
 
-    /// A range of the extent's object. R8: an object that is missing though the ledger refers to it is looked up once
-    /// more, then it is an alarm, never an empty answer.
-    async fn bytes(&self, topic: &Topic, partition: PartitionIndex, extent: &Extent, position: u64, length: u64) -> Result<Bytes> {
+    /// A range of the extent's object, wanted for the record at `from`.
+    async fn bytes(
+        &self,
+        topic: &Topic,
+        partition: PartitionIndex,
+        extent: &Extent,
+        range: Range<u64>,
+        from: Offset,
+    ) -> Result<Bytes, Failure> {
         let stop = extent.position + u64::from(extent.length);
-        let range = position..(position + length).min(stop);
+        let range = range.start..range.end.min(stop);
         let pool = if self.ambient.now().as_millis() - extent.appended_at.as_millis() > RECENT_MS { Pool::Cold } else { Pool::Hot };
-        let error = match self.cache.get(extent.object, extent.object_size, range, pool).await {
-            Ok(bytes) => return Ok(bytes),
-            Err(error) => error,
-        };
-        if !matches!(error, StoreError::NotFound { .. }) {
-            return Err(unreadable(extent, &error));
+        match self.cache.get(extent.object, extent.object_size, range, pool).await {
+            Ok(bytes) => Ok(bytes),
+            Err(StoreError::NotFound { .. }) => Err(self.missing(topic, partition, extent, from).await),
+            Err(error) => Err(unreadable(extent, &error).into()),
         }
-        let query = Query::Locate { topic: topic.id, partition, from: extent.base_offset, max_bytes: 1, max_extents: 1 };
-        let located = self.located(topic, query).await?;
-        if located.log_start > extent.base_offset {
-            return Err(Error::BelowLogStart { partition, offset: extent.base_offset, log_start: located.log_start });
+    }
+
+    /// R8: an object that is missing though the ledger refers to it is looked up once more, and not from memory. Then it is
+    /// an alarm, never an empty answer.
+    async fn missing(&self, topic: &Topic, partition: PartitionIndex, extent: &Extent, from: Offset) -> Failure {
+        metrics::counter!(crate::metrics::LOCATIONS_STALE).increment(1);
+        self.locations.doubt(topic.id, partition);
+        let from = from.max(extent.base_offset);
+        let located = match self.locate(topic, partition, from, 1).await {
+            Ok(located) => located,
+            Err(failure) => return failure,
+        };
+        if located.log_start > from {
+            return Error::BelowLogStart { partition, offset: from, log_start: located.log_start }.into();
         }
         match located.extents.first() {
-            Some(moved) if moved.object != extent.object => Err(Error::unavailable("the records moved while they were read: read again")),
+            Some(moved) if moved.object != extent.object => Failure::Moved,
             _ => {
                 tracing::error!(object = %extent.object, topic = %topic.name, partition = partition.0, "an object that is still referred to is missing");
-                Err(Error::DataUnavailable { object: extent.object, reason: "the object is missing from the store".to_owned() })
+                Error::DataUnavailable { object: extent.object, reason: "the object is missing from the store".to_owned() }.into()
             }
         }
     }
@@ -186,7 +188,7 @@ impl BatchCursor {
     }
 }
 
-async fn decode_batch(batch: Found, partition: PartitionIndex, extent: &Extent, from: Offset) -> Result<Vec<StoredRecord>> {
+async fn decode_batch(batch: Found, partition: PartitionIndex, extent: &Extent, from: Offset) -> Result<Vec<StoredRecord>, Error> {
     let context = DecodeContext::new(partition, batch.base, extent.appended_at);
     let work = move || {
         let mut records = Vec::new();
@@ -198,25 +200,22 @@ async fn decode_batch(batch: Found, partition: PartitionIndex, extent: &Extent, 
 }
 
 /// Takes what the budget and the bounds allow.
-fn take(read: &Read, at: &mut At, records: Vec<StoredRecord>, batch_end: Offset, budget: &mut Budget, out: &mut Vec<StoredRecord>) {
-    out.reserve(records.len().min(budget.records));
+fn take(pass: &mut Pass<'_>, at: &mut At, records: Vec<StoredRecord>, batch_end: Offset) {
+    pass.records.reserve(records.len().min(pass.budget.records));
     for record in records {
-        let beyond = read.until_offset.is_some_and(|until| record.offset >= until)
-            || read.until_timestamp.is_some_and(|until| record.timestamp >= until);
+        let beyond = pass.read.until_offset.is_some_and(|until| record.offset >= until)
+            || pass.read.until_timestamp.is_some_and(|until| record.timestamp >= until);
         if beyond {
             at.finished = true;
             return;
         }
-        let bytes = record.payload_bytes();
-        if budget.records == 0 || (bytes > budget.bytes && !out.is_empty()) {
-            budget.bytes = 0;
+        if pass.budget.records == 0 || (record.payload_bytes() > pass.budget.bytes && !pass.records.is_empty()) {
+            pass.budget.bytes = 0;
             return;
         }
-        budget.records -= 1;
-        budget.bytes = budget.bytes.saturating_sub(bytes.max(1));
         at.next = record.offset.plus(1);
-        out.push(record);
-        if budget.spent() {
+        pass.push(record);
+        if pass.budget.spent() {
             return;
         }
     }

@@ -1,38 +1,91 @@
 //! From a start (an offset, a time, an end of the log) to an offset.
 
-use lakefall_queue::error::Result;
-use lakefall_queue::ledger::{Extent, Query};
+use lakefall_queue::ledger::Extent;
 use lakefall_queue::topic::Topic;
 use lakefall_queue::verbs::Start;
 use lakefall_queue::{Offset, PartitionIndex, Timestamp};
 
-use super::{At, Reader};
+use super::asks::Question;
+use super::locations::Bounds;
+use super::{At, Failure, Reader};
+
+/// How often the search for a time begins anew because records were moved.
+const SEARCHES: usize = 3;
 
 impl Reader {
-    pub(super) async fn begin(&self, topic: &Topic, partition: PartitionIndex, start: Start) -> Result<At> {
-        if let Start::Offset(next) = start {
-            // Located when it is read; the bounds come with that.
-            return Ok(At { partition, next, log_start: Offset(0), end: next, finished: false, located: false });
+    /// Where the read of each partition begins. Of several, the bounds are asked for in one question.
+    pub(super) async fn places(&self, topic: &Topic, from: &[(PartitionIndex, Start)]) -> Result<Vec<At>, Failure> {
+        for (partition, _) in from {
+            self.check_partition(topic, *partition)?;
         }
-        let located = self.bounds(topic, partition).await?;
-        let next = match start {
-            Start::Offset(next) => next,
-            Start::Earliest => located.log_start,
-            Start::Latest => located.end,
-            Start::Last(count) => Offset(located.end.0.saturating_sub(count)).max(located.log_start),
-            Start::Timestamp(at) => self.first_at(topic, partition, at, located.end).await?,
+        let all = match from {
+            [_, _, ..] if from.iter().any(|(_, start)| !matches!(start, Start::Offset(_))) => Some(self.all_bounds(topic).await),
+            _ => None,
         };
-        Ok(At { partition, next, log_start: located.log_start, end: located.end, finished: false, located: true })
+        let mut places = Vec::with_capacity(from.len());
+        for (partition, start) in from {
+            let told = match &all {
+                Some(Ok(all)) => Some(Ok(all[partition.0 as usize])),
+                Some(Err(failure)) => Some(Err(failure.clone())),
+                None => None,
+            };
+            places.push(self.begin(topic, *partition, *start, told).await?);
+        }
+        Ok(places)
     }
 
-    /// The first record at or after `at`, or `end`.
-    async fn first_at(&self, topic: &Topic, partition: PartitionIndex, at: Timestamp, end: Offset) -> Result<Offset> {
-        let mut located = self.located(topic, Query::LocateTime { topic: topic.id, partition, at }).await?;
+    /// Where one read begins; `told` are the bounds if they were asked for before.
+    async fn begin(
+        &self,
+        topic: &Topic,
+        partition: PartitionIndex,
+        start: Start,
+        told: Option<Result<Bounds, Failure>>,
+    ) -> Result<At, Failure> {
+        if let Start::Offset(next) = start {
+            // Located when it is read; the bounds come with that.
+            let bounds = Bounds { log_start: Offset(0), end: next };
+            return Ok(At { partition, next, bounds, finished: false, located: false, current: false });
+        }
+        let asked = match told {
+            Some(told) => told,
+            None => self.bounds(topic, partition).await,
+        };
+        let (bounds, current) = match (asked, self.locations.recent_bounds(topic.id, partition)) {
+            (Ok(bounds), _) => (bounds, true),
+            // The oldest record is remembered for as long as where it lies.
+            (Err(Failure::Away(_)), Some(bounds)) if start == Start::Earliest => (bounds, false),
+            (Err(failure), _) => return Err(failure),
+        };
+        let Bounds { log_start, end } = bounds;
+        let next = match start {
+            Start::Offset(next) => next,
+            Start::Earliest => log_start,
+            Start::Latest => end,
+            Start::Last(count) => Offset(end.0.saturating_sub(count)).max(log_start),
+            Start::Timestamp(time) => self.first_at(topic, partition, time, end).await?,
+        };
+        Ok(At { partition, next, bounds, finished: false, located: true, current })
+    }
+
+    /// The first record at or after `time`, or `end`.
+    async fn first_at(&self, topic: &Topic, partition: PartitionIndex, time: Timestamp, end: Offset) -> Result<Offset, Failure> {
+        for _ in 0..SEARCHES {
+            match self.search(topic, partition, time, end).await {
+                Err(Failure::Moved) => {}
+                found => return found,
+            }
+        }
+        Err(Failure::Moved)
+    }
+
+    async fn search(&self, topic: &Topic, partition: PartitionIndex, time: Timestamp, end: Offset) -> Result<Offset, Failure> {
+        let mut located = self.asks.located(Question::Time { topic: topic.id, partition, at: time }).await?;
         loop {
             let Some(last) = located.extents.last().copied() else { return Ok(end) };
-            for extent in located.extents.iter().filter(|extent| extent.max_timestamp >= at) {
+            for extent in located.extents.iter().filter(|extent| extent.max_timestamp >= time) {
                 let from = extent.base_offset.max(located.log_start);
-                if let Some(found) = self.first_in(topic, partition, extent, from, at).await? {
+                if let Some(found) = self.first_in(topic, partition, extent, from, time).await? {
                     return Ok(found);
                 }
             }
@@ -44,18 +97,18 @@ impl Reader {
         }
     }
 
-    /// The first record of an extent at or after `at`, from `from` on.
+    /// The first record of an extent at or after `time`, from `from` on.
     async fn first_in(
         &self,
         topic: &Topic,
         partition: PartitionIndex,
         extent: &Extent,
         from: Offset,
-        at: Timestamp,
-    ) -> Result<Option<Offset>> {
+        time: Timestamp,
+    ) -> Result<Option<Offset>, Failure> {
         let mut batch = self.first_batch(topic, partition, extent, from).await?;
         while let Some((records, next)) = batch {
-            if let Some(found) = records.iter().find(|record| record.timestamp >= at) {
+            if let Some(found) = records.iter().find(|record| record.timestamp >= time) {
                 return Ok(Some(found.offset));
             }
             batch = self.first_batch(topic, partition, extent, next).await?;

@@ -1,61 +1,75 @@
 //! Who waits for records, and what was appended lately. Fed by the ledger's notices; nobody polls.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lakefall_metadata::{Metadata, NoticeBatch};
-use lakefall_queue::ledger::{Extent, Notice};
+use lakefall_metadata::{Metadata, News};
+use lakefall_queue::ledger::Notice;
 use lakefall_queue::{Offset, PartitionIndex, TopicId};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::At;
+use super::locations::{Bounds, Locations};
 use crate::topics::Topics;
 
-/// Extents of a partition that are remembered for those who wait.
-const RING: usize = 64;
-
 /// The topics that somebody waits on.
-#[derive(Default)]
 pub(crate) struct Tails {
     watched: Mutex<HashMap<TopicId, Arc<TopicTail>>>,
+    locations: Arc<Locations>,
 }
 
 /// A topic that somebody waits on.
-pub(crate) struct TopicTail {
-    recent: Mutex<HashMap<PartitionIndex, VecDeque<Extent>>>,
+struct TopicTail {
+    /// Where partitions end, as notices told since somebody waits.
+    ends: Mutex<HashMap<PartitionIndex, Offset>>,
+    /// Raised when notices may have been missed, or the topic changed.
+    doubts: AtomicU64,
     version: watch::Sender<u64>,
 }
 
 /// One waiting reader.
-pub(crate) struct Watcher {
-    pub(crate) topic: Arc<TopicTail>,
+pub(super) struct Watcher {
+    topic: Arc<TopicTail>,
     version: watch::Receiver<u64>,
+    doubts: u64,
 }
 
 impl Tails {
-    /// Waits on a topic from here on.
-    pub(crate) fn watch(&self, topic: TopicId) -> Watcher {
-        let fresh = || Arc::new(TopicTail { recent: Mutex::default(), version: watch::channel(0).0 });
-        let topic = Arc::clone(self.lock().entry(topic).or_insert_with(fresh));
-        let version = topic.version.subscribe();
-        Watcher { topic, version }
+    pub(super) fn new(locations: Arc<Locations>) -> Self {
+        Self { watched: Mutex::default(), locations }
     }
 
-    /// Takes in what became durable.
-    fn take(&self, batch: &NoticeBatch, topics: &Topics) {
+    /// Waits on a topic from here on.
+    pub(super) fn watch(&self, topic: TopicId) -> Watcher {
+        let fresh = || Arc::new(TopicTail { ends: Mutex::default(), doubts: AtomicU64::new(0), version: watch::channel(0).0 });
+        let topic = Arc::clone(self.lock().entry(topic).or_insert_with(fresh));
+        let version = topic.version.subscribe();
+        let doubts = topic.doubts.load(Ordering::SeqCst);
+        Watcher { topic, version, doubts }
+    }
+
+    /// Takes in what became durable. What is remembered comes before those who are woken look there.
+    fn take(&self, news: &News, topics: &Topics) {
+        let notices = match news {
+            News::Durable { notices, .. } => notices,
+            News::Missed => return self.missed(topics),
+        };
+        self.locations.notice(notices);
         let mut watched = self.lock();
-        for notice in &batch.notices {
+        for notice in notices {
             match notice {
                 Notice::Appended { topic, partition, extent } => {
                     if let Some(tail) = watched.get(topic) {
-                        tail.append(*partition, *extent);
+                        tail.append(*partition, extent.end());
                     }
                 }
                 Notice::TopicChanged { namespace, name, topic } => {
                     topics.forget(namespace, name);
                     if let Some(tail) = watched.get(topic) {
-                        tail.forget();
+                        tail.doubt();
                     }
                 }
             }
@@ -66,9 +80,11 @@ impl Tails {
 
     /// Notices were missed: nothing that is remembered can be trusted to be the newest.
     fn missed(&self, topics: &Topics) {
+        metrics::counter!(crate::metrics::NEWS_MISSED).increment(1);
         topics.forget_all();
+        self.locations.forget_all();
         for tail in self.lock().values() {
-            tail.forget();
+            tail.doubt();
         }
     }
 
@@ -78,42 +94,40 @@ impl Tails {
 }
 
 impl TopicTail {
-    fn append(&self, partition: PartitionIndex, extent: Extent) {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let ring = recent.entry(partition).or_default();
-        if ring.back().is_some_and(|last| last.end() != extent.base_offset) {
-            ring.clear();
-        }
-        if ring.len() == RING {
-            ring.pop_front();
-        }
-        ring.push_back(extent);
-        drop(recent);
+    fn append(&self, partition: PartitionIndex, end: Offset) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = ends.entry(partition).or_insert(end);
+        *told = end.max(*told);
+        drop(ends);
         self.version.send_modify(|version| *version += 1);
     }
 
-    fn forget(&self) {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::SeqCst);
         self.version.send_modify(|version| *version += 1);
-    }
-
-    /// The extents from the one that holds `from` on, and the end after them; `None` if they are not all remembered.
-    pub(crate) fn extents(&self, partition: PartitionIndex, from: Offset) -> Option<(Vec<Extent>, Offset)> {
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let ring = recent.get(&partition)?;
-        let (first, last) = (ring.front()?, ring.back()?);
-        if from < first.base_offset || from >= last.end() {
-            return None;
-        }
-        Some((ring.iter().filter(|extent| extent.end() > from).copied().collect(), last.end()))
     }
 }
 
 impl Watcher {
     /// Returns when something was appended or changed since the last call.
-    pub(crate) async fn changed(&mut self) {
+    pub(super) async fn changed(&mut self) {
         // The sender lives in `topic`, which this watcher holds.
         let _ = self.version.changed().await;
+    }
+
+    /// Tells a reader what it need not ask for: how far its partitions reach by now. After a doubt it must ask.
+    pub(super) fn tell(&mut self, places: &mut [At]) {
+        let doubts = self.topic.doubts.load(Ordering::SeqCst);
+        if doubts != self.doubts {
+            self.doubts = doubts;
+            places.iter_mut().for_each(|at| at.current = false);
+        }
+        let ends = self.topic.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        for at in places.iter_mut().filter(|at| at.located) {
+            if let Some(end) = ends.get(&at.partition) {
+                at.told(Bounds { end: *end, ..at.bounds }, at.current);
+            }
+        }
     }
 }
 
@@ -131,7 +145,7 @@ pub(crate) async fn run(
             () = stop.cancelled() => return Ok(()),
         };
         match received {
-            Ok(batch) => tails.take(&batch, &topics),
+            Ok(news) => tails.take(&news, &topics),
             Err(broadcast::error::RecvError::Lagged(_)) => tails.missed(&topics),
             // The metadata service is gone: the process is stopping.
             Err(broadcast::error::RecvError::Closed) => {

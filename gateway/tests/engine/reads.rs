@@ -125,7 +125,7 @@ async fn a_read_that_goes_on_serves_all_partitions_in_turn() {
     let mut served = Vec::new();
     let mut seen = 0;
     for _ in 0..9 {
-        let Fetched { records, next } = world.read(Read { max_records: 10, ..read("t", &from) }).await.unwrap();
+        let Fetched { records, next, .. } = world.read(Read { max_records: 10, ..read("t", &from) }).await.unwrap();
         served.push(records[0].partition.0);
         seen += records.len();
         from = next.iter().map(|p: &Position| (p.partition.0, Start::Offset(p.next))).collect();

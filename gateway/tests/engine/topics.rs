@@ -1,6 +1,5 @@
 //! Topics that change under a gateway that still remembers them as they were.
 
-use lakefall_metadata::Metadata as _;
 use lakefall_queue::error::Error;
 use lakefall_queue::ledger::Command;
 use lakefall_queue::topic::TopicConfig;

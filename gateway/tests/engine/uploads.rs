@@ -58,15 +58,73 @@ async fn a_throttled_store_gets_fewer_uploads_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_full_or_denied_refuses_and_nothing_is_visible() {
-    for fault in [Fault::Full, Fault::Denied] {
-        let world = World::new().await;
-        world.topic("t", 1).await;
-        world.objects.order_puts([Some(fault)]);
-        assert!(matches!(world.send("t", &["a"]).await, Err(Error::Unavailable { .. })));
-        assert!(world.values("t").await.is_empty());
-        assert_eq!(places(&world.send("t", &["b"]).await.unwrap()), [(0, 0)], "and the next one is taken");
-    }
+async fn a_store_that_is_full_refuses_at_once_and_nothing_is_visible() {
+    let world = World::new().await;
+    world.topic("t", 1).await;
+    world.objects.order_puts([Some(Fault::Full)]);
+    let started = Instant::now();
+    assert!(matches!(world.send("t", &["a"]).await, Err(Error::Unavailable { .. })));
+    assert!(started.elapsed() < Duration::from_millis(10));
+    assert!(world.values("t").await.is_empty());
+    assert_eq!(places(&world.send("t", &["b"]).await.unwrap()), [(0, 0)], "and the next one is taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_are_renewed_in_time_lose_nothing_and_otherwise_the_records_are_refused() {
+    let world = World::new().await;
+    world.topic("t", 1).await;
+    world.objects.every_put(Some(Fault::Denied));
+    let kept = world.begin(append("t", vec![record("kept")])).await;
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert!(!kept.is_finished() && world.objects.fired() > 10);
+    assert!(world.objects.fired() < 60, "it is asked less and less often");
+    world.objects.every_put(None);
+    assert_eq!(places(&kept.await.unwrap().unwrap()), [(0, 0)]);
+    world.objects.every_put(Some(Fault::Denied));
+    let started = Instant::now();
+    let refused = world.send("t", &["refused"]).await;
+    let Err(Error::Unavailable { reason, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(reason, "the records could not be stored: the object store denies access", "what the store says is not for callers");
+    assert!((58..=61).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    world.objects.every_put(None);
+    assert_eq!(places(&world.send("t", &["next"]).await.unwrap()), [(0, 1)]);
+    assert_eq!(world.values("t").await, ["kept", "next"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_refusals_slows_the_uploads_down_once_and_success_brings_them_back() {
+    let world = World::with(setup(|ingest| (ingest.target_bytes, ingest.uploads_max) = (1, 8))).await;
+    world.topic("t", 1).await;
+    world.objects.put_latency(Duration::from_millis(50));
+    let many = |count: usize| {
+        let world = &world;
+        async move {
+            let mut begun = Vec::new();
+            for _ in 0..count {
+                begun.push(world.begin(append("t", vec![record("x")])).await);
+            }
+            for one in begun {
+                one.await.unwrap().unwrap();
+            }
+            world.objects.most_putting()
+        }
+    };
+    assert_eq!(many(16).await, 8);
+    // Eight at once are refused together: that is one sign and leaves four, and eight successes make it five.
+    world.objects.order_puts(vec![Some(Fault::Throttle); 8]);
+    many(8).await;
+    let slowed = many(8).await;
+    assert!((5..=6).contains(&slowed), "{slowed}");
+    world.objects.every_put(Some(Fault::Throttle));
+    let stuck = world.begin(append("t", vec![record("x")])).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    world.objects.every_put(None);
+    stuck.await.unwrap().unwrap();
+    world.objects.most_putting();
+    assert!(many(2).await <= 2, "after twenty seconds of refusals, as few as can be");
+    many(60).await;
+    assert_eq!(many(16).await, 8, "as many as before");
+    assert_eq!(world.values("t").await.len(), 16 + 8 + 8 + 1 + 2 + 60 + 16);
 }
 
 #[tokio::test(start_paused = true)]

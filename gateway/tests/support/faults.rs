@@ -72,6 +72,7 @@ struct Plan {
     puts: VecDeque<Option<Fault>>,
     gets: VecDeque<Option<Fault>>,
     always_get: Option<Fault>,
+    always_put: Option<Fault>,
     fired: BTreeMap<String, usize>,
     put_latency: Duration,
 }
@@ -119,6 +120,18 @@ impl FaultStore {
     /// All GETs fail so, or none.
     pub(crate) fn every_get(&self, fault: Option<Fault>) {
         self.plan.lock().unwrap().always_get = fault;
+    }
+
+    /// All PUTs fail so, or none.
+    pub(crate) fn every_put(&self, fault: Option<Fault>) {
+        self.plan.lock().unwrap().always_put = fault;
+    }
+
+    /// Puts an object's content under another key.
+    pub(crate) async fn move_object(&self, from: &str, to: &str) {
+        let content = self.inner.get(&Path::from(from)).await.unwrap().bytes().await.unwrap();
+        self.inner.put(&Path::from(to), content.into()).await.unwrap();
+        self.inner.delete(&Path::from(from)).await.unwrap();
     }
 
     pub(crate) fn put_latency(&self, latency: Duration) {
@@ -218,7 +231,7 @@ impl ObjectStore for FaultStore {
         self.puts.fetch_add(1, Ordering::SeqCst);
         let putting = self.putting.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_putting.fetch_max(putting, Ordering::SeqCst);
-        let fault = self.take(|plan| plan.puts.pop_front().flatten());
+        let fault = self.take(|plan| plan.puts.pop_front().flatten().or_else(|| plan.always_put.clone()));
         let answer = self.put_with(fault, location, payload, options).await;
         self.putting.fetch_sub(1, Ordering::SeqCst);
         answer

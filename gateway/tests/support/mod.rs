@@ -42,6 +42,19 @@ impl Clock for TokioClock {
     }
 }
 
+/// A clock that is ahead by so many seconds.
+struct Skewed(Arc<dyn Clock>, i64);
+
+impl Clock for Skewed {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.now().as_millis() + self.1 * 1_000)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// Numbers that no two draws share, spread over all bits (splitmix64's constant is odd).
 struct Counter;
 
@@ -59,6 +72,7 @@ pub(crate) struct Setup {
     pub(crate) ingest: IngestConfig,
     pub(crate) node: NodeConfig,
     pub(crate) deaf: bool,
+    pub(crate) read_buffer_bytes: usize,
 }
 
 impl Default for Setup {
@@ -73,7 +87,7 @@ impl Default for Setup {
             buffer_bytes: 64 << 20,
             admission_wait: Duration::from_millis(100),
         };
-        Self { ingest, node: NodeConfig::default(), deaf: false }
+        Self { ingest, node: NodeConfig::default(), deaf: false, read_buffer_bytes: EngineConfig::READ_BUFFER_BYTES }
     }
 }
 
@@ -99,13 +113,31 @@ impl World {
         node.ready().await;
         let metadata = Watched::new(node, setup.deaf);
         let objects = FaultStore::new();
-        let engine = engine(&objects, &metadata, &ambient, &tasks, setup.ingest).await;
+        let config = EngineConfig { ingest: setup.ingest, limits: Limits::default(), read_buffer_bytes: setup.read_buffer_bytes };
+        let engine = engine(&objects, &metadata, &ambient, &tasks, config).await;
         Self { engine, metadata, journal, objects, tasks, ambient }
     }
 
     /// Another gateway over the same stores, with an empty cache.
     pub(crate) async fn other_engine(&self) -> Arc<Engine> {
-        engine(&self.objects, &self.metadata, &self.ambient, &self.tasks, Setup::default().ingest).await
+        self.engine_over(&self.metadata, self.ambient.clone()).await
+    }
+
+    /// Another gateway with its own way to the metadata service.
+    pub(crate) async fn gateway(&self, deaf: bool) -> (Arc<Engine>, Arc<Watched>) {
+        let metadata = Watched::new(Arc::clone(&self.metadata.node), deaf);
+        (self.engine_over(&metadata, self.ambient.clone()).await, metadata)
+    }
+
+    /// Another gateway whose clock is wrong by so many seconds.
+    pub(crate) async fn engine_with_clock(&self, seconds: i64) -> Arc<Engine> {
+        let clock = Arc::new(Skewed(Arc::clone(&self.ambient.clock), seconds));
+        self.engine_over(&self.metadata, Ambient { clock, entropy: Arc::clone(&self.ambient.entropy) }).await
+    }
+
+    async fn engine_over(&self, metadata: &Arc<Watched>, ambient: Ambient) -> Arc<Engine> {
+        let Setup { ingest, read_buffer_bytes, .. } = Setup::default();
+        engine(&self.objects, metadata, &ambient, &self.tasks, EngineConfig { ingest, limits: Limits::default(), read_buffer_bytes }).await
     }
 
     pub(crate) async fn topic(&self, name: &str, partitions: u32) {
@@ -146,11 +178,17 @@ impl World {
     }
 }
 
-async fn engine(objects: &Arc<FaultStore>, metadata: &Arc<Watched>, ambient: &Ambient, tasks: &Tasks, ingest: IngestConfig) -> Arc<Engine> {
+pub(crate) async fn engine(
+    objects: &Arc<FaultStore>,
+    metadata: &Arc<Watched>,
+    ambient: &Ambient,
+    tasks: &Tasks,
+    config: EngineConfig,
+) -> Arc<Engine> {
     let store = Store::over(Arc::clone(objects) as _);
     let cache = Arc::new(Cache::new(store.clone(), CacheConfig { memory_bytes: 16 << 20, ..CacheConfig::default() }).await);
     let parts = EngineParts { store, cache, metadata: Arc::clone(metadata) as _, ambient: ambient.clone() };
-    Engine::start(EngineConfig { ingest, limits: Limits::default() }, parts, tasks, tasks.token())
+    Engine::start(config, parts, tasks, tasks.token())
 }
 
 /// Lets every task that can run do so.

@@ -1,41 +1,45 @@
 //! A store in memory, for simulation and tests. With the feature `testing` it can fail on demand, also after it did what
-//! it was asked ([`Faults`]).
+//! it was asked ([`Faults`]). Handles to it act for replicas ([`MemoryStore::replica`]) or for one process that owns all.
 
 mod faults;
+mod state;
 mod tables;
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lakefall_queue::id::{Epoch, JournalSeq};
+use lakefall_queue::clock::Clock;
+use lakefall_queue::id::JournalSeq;
 use lakefall_queue::ledger::{Checkpoint, Extent};
 use lakefall_queue::{Offset, PartitionIndex, ShardId, Timestamp, TopicId};
 
 pub use faults::{Fault, Faults};
-use tables::Tables;
+use state::State;
 
-use crate::store::{ExtentScan, Lease, Loaded, MetadataStore, StoreError, WriterToken};
+use crate::store::{ExtentScan, Identity, Lease, Loaded, MetadataStore, Replica, Roll, StoreError, WriterToken};
 
 /// A metadata store that is gone with the process.
 #[derive(Default)]
 pub struct MemoryStore {
+    shared: Arc<Shared>,
+    /// For whom this handle acts; `None`: for a process that owns every shard without a lease, and takes it from anybody.
+    acting: Option<Acting>,
+}
+
+#[derive(Default)]
+struct Shared {
     state: Mutex<State>,
     faults: Faults,
 }
 
-#[derive(Default)]
-struct State {
-    shards: Option<u32>,
-    by_shard: BTreeMap<ShardId, Shard>,
-}
-
-#[derive(Default)]
-struct Shard {
-    epoch: u64,
-    journal: BTreeMap<u64, (WriterToken, Bytes)>,
-    tables: Tables,
+/// A replica, as its handle knows it.
+struct Acting {
+    replica: Replica,
+    lease: Duration,
+    /// The store's clock: every replica is given the same.
+    clock: Arc<dyn Clock>,
 }
 
 impl MemoryStore {
@@ -44,77 +48,89 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// The faults to come.
+    /// A handle to the same store that acts for a replica whose leases last `lease` by the store's `clock`, which is to be
+    /// the same for all replicas.
+    pub fn replica(&self, replica: Replica, lease: Duration, clock: Arc<dyn Clock>) -> Self {
+        Self { shared: Arc::clone(&self.shared), acting: Some(Acting { replica, lease, clock }) }
+    }
+
+    /// The faults to come, whichever handle is used.
     pub fn faults(&self) -> &Faults {
-        &self.faults
+        &self.shared.faults
     }
 
     /// Entries in a shard's journal.
     pub fn journal_len(&self, shard: ShardId) -> usize {
-        self.lock().by_shard.get(&shard).map_or(0, |s| s.journal.len())
+        self.lock().journal_len(shard)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn owned(&mut self, lease: &Lease) -> Result<&mut Shard, StoreError> {
-        let shard = self.by_shard.entry(lease.shard).or_default();
-        if shard.epoch == lease.epoch.0 { Ok(shard) } else { Err(StoreError::Fenced) }
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl MetadataStore for MemoryStore {
     async fn initialize(&self, shards: u32) -> Result<(), StoreError> {
-        let known = *self.lock().shards.get_or_insert(shards);
+        let known = self.lock().created_with(shards);
         if known == shards {
             return Ok(());
         }
         Err(StoreError::Misconfigured(format!("metadata.shards is {shards}, but this store was created with {known}: set it to {known}")))
     }
 
-    async fn take(&self, shard: ShardId) -> Result<Lease, StoreError> {
-        let mut state = self.lock();
-        let entry = state.by_shard.entry(shard).or_default();
-        entry.epoch += 1;
-        Ok(Lease { shard, epoch: Epoch(entry.epoch), renew_within: None })
+    fn lease_time(&self) -> Option<Duration> {
+        self.acting.as_ref().map(|acting| acting.lease)
     }
 
-    async fn renew(&self, lease: &Lease) -> Result<(), StoreError> {
-        self.lock().owned(lease).map(|_| ())
+    async fn take(&self, shard: ShardId) -> Result<Lease, StoreError> {
+        let mut state = self.lock();
+        match &self.acting {
+            None => Ok(Lease { shard, epoch: state.seize(shard), renew_within: None }),
+            Some(acting) => {
+                let now = acting.clock.now();
+                let epoch = state.take(shard, &acting.replica, now, now.plus(acting.lease)).ok_or(StoreError::Held)?;
+                Ok(Lease { shard, epoch, renew_within: Some(acting.lease) })
+            }
+        }
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Roll, StoreError> {
+        let Some(acting) = &self.acting else {
+            return Err(StoreError::NotApplied("this handle acts for no replica".to_owned()));
+        };
+        let now = acting.clock.now();
+        Ok(self.lock().renew(&acting.replica, leases, now, now.plus(acting.lease)))
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
-        self.lock().owned(lease).map(|_| ())
+        self.lock().release(lease)
+    }
+
+    async fn leave(&self) -> Result<(), StoreError> {
+        if let Some(acting) = &self.acting {
+            self.lock().leave(acting.replica.id);
+        }
+        Ok(())
+    }
+
+    async fn identity(&self) -> Result<Identity, StoreError> {
+        Ok(Identity { cluster: "memory".to_owned(), incarnation: String::new() })
     }
 
     async fn load(&self, lease: &Lease) -> Result<Loaded, StoreError> {
-        let mut state = self.lock();
-        let shard = state.owned(lease)?;
-        let row = shard.tables.shard;
-        let after = row.as_ref().map_or(0, |row| row.seq);
-        let entries = shard.journal.range(after + 1..).map(|(_, (_, payload))| payload.clone()).collect();
-        Ok(Loaded { shard: row, rows: shard.tables.rows(), entries })
+        self.lock().load(lease)
     }
 
     async fn append(&self, lease: &Lease, seq: JournalSeq, token: WriterToken, payload: Bytes) -> Result<(), StoreError> {
-        let fault = self.faults.next_append();
+        let fault = self.shared.faults.next_append();
         if let Some(Fault::Refuse) = fault {
             return Err(StoreError::NotApplied("injected: refused before it was applied".to_owned()));
         }
-        let mut state = self.lock();
         if let Some(Fault::LoseRequest) = fault {
             return Err(StoreError::Unknown("injected: lost before it was applied".to_owned()));
         }
-        // What stands is told even after the reign: that is how an ambiguous append is settled.
-        let standing = state.by_shard.get(&lease.shard).and_then(|shard| shard.journal.get(&seq.0)).map(|(writer, _)| *writer);
-        let written = match standing {
-            Some(writer) => writer,
-            None => state.owned(lease)?.journal.entry(seq.0).or_insert((token, payload)).0,
-        };
+        let written = self.lock().append(lease, seq, token, payload)?;
         if let Some(Fault::LoseReply) = fault {
             return Err(StoreError::Unknown("injected: applied, and the reply lost".to_owned()));
         }
@@ -122,19 +138,14 @@ impl MetadataStore for MemoryStore {
     }
 
     async fn checkpoint(&self, lease: &Lease, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        if self.faults.next_checkpoint() {
+        if self.shared.faults.next_checkpoint() {
             return Err(StoreError::Unknown("injected: checkpoint failed".to_owned()));
         }
-        let mut state = self.lock();
-        let shard = state.owned(lease)?;
-        shard.tables.apply(checkpoint);
-        shard.journal = shard.journal.split_off(&(checkpoint.shard.seq + 1));
-        Ok(())
+        self.lock().checkpoint(lease, checkpoint)
     }
 
     async fn scan_extents(&self, shard: ShardId, scan: ExtentScan) -> Result<Vec<Extent>, StoreError> {
-        let state = self.lock();
-        Ok(state.by_shard.get(&shard).map_or_else(Vec::new, |s| s.tables.scan(&scan)))
+        Ok(self.lock().tables(shard).map_or_else(Vec::new, |tables| tables.scan(&scan)))
     }
 
     async fn find_extent(
@@ -145,7 +156,6 @@ impl MetadataStore for MemoryStore {
         from: Offset,
         at: Timestamp,
     ) -> Result<Option<Extent>, StoreError> {
-        let state = self.lock();
-        Ok(state.by_shard.get(&shard).and_then(|s| s.tables.find(topic, partition, from, at)))
+        Ok(self.lock().tables(shard).and_then(|tables| tables.find(topic, partition, from, at)))
     }
 }

@@ -34,12 +34,20 @@ impl Journal {
     pub(super) async fn new(pool: SqlitePool, read_only: bool) -> Result<Self, StoreError> {
         if !read_only {
             sqlx::raw_sql(sqlx::AssertSqlSafe(format!("BEGIN; {SCHEMA} COMMIT;"))).execute(&pool).await.map_err(store_error)?;
+            name_cluster(&pool).await.map_err(store_error)?;
         }
         Ok(Self { pool })
     }
 
+    /// Drawn when the cluster was created, or by the first program that knew of it.
+    pub(super) async fn cluster(&self) -> Result<String, StoreError> {
+        let id: Option<Option<String>> =
+            sqlx::query_scalar("SELECT id FROM cluster").fetch_optional(&self.pool).await.map_err(store_error)?;
+        id.flatten().ok_or_else(|| StoreError::NotApplied("the store was not initialized yet".to_owned()))
+    }
+
     pub(super) async fn initialize(&self, shards: u32) -> Result<(), StoreError> {
-        let insert = "INSERT INTO cluster (one, version, shards) VALUES (1, ?1, ?2) ON CONFLICT DO NOTHING";
+        let insert = "INSERT INTO cluster (one, version, shards, id) VALUES (1, ?1, ?2, lower(hex(randomblob(16)))) ON CONFLICT DO NOTHING";
         sqlx::query(insert).bind(VERSION).bind(i64::from(shards)).execute(&self.pool).await.map_err(store_error)?;
         let row = sqlx::query("SELECT version, shards FROM cluster").fetch_one(&self.pool).await.map_err(store_error)?;
         let (version, known): (i64, i64) = (row.get(0), row.get(1));
@@ -130,4 +138,13 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// Adds the column that the first databases had not. Programs from before it go on working.
+async fn name_cluster(pool: &SqlitePool) -> Result<(), sqlx::Error> {
+    let column = sqlx::query("SELECT 1 FROM pragma_table_info('cluster') WHERE name = 'id'").fetch_optional(pool).await?;
+    if column.is_none() {
+        sqlx::query("ALTER TABLE cluster ADD COLUMN id TEXT").execute(pool).await?;
+    }
+    sqlx::query("UPDATE cluster SET id = lower(hex(randomblob(16))) WHERE id IS NULL").execute(pool).await.map(|_| ())
 }

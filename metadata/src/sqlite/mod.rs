@@ -21,7 +21,7 @@ use lakefall_queue::{Offset, PartitionIndex, ShardId, Timestamp, TopicId};
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use crate::store::{ExtentScan, Lease, Loaded, MetadataStore, StoreError, WriterToken};
+use crate::store::{ExtentScan, Identity, Lease, Loaded, MetadataStore, Roll, StoreError, WriterToken};
 
 /// A metadata store in a directory.
 pub struct SqliteStore {
@@ -134,8 +134,20 @@ impl MetadataStore for SqliteStore {
         Ok(Lease { shard, epoch, renew_within: None })
     }
 
-    async fn renew(&self, lease: &Lease) -> Result<(), StoreError> {
-        self.journal.check(lease).await
+    fn lease_time(&self) -> Option<Duration> {
+        None
+    }
+
+    async fn renew(&self, _leases: &[Lease]) -> Result<Roll, StoreError> {
+        Err(StoreError::NotApplied("an embedded store has no leases".to_owned()))
+    }
+
+    async fn leave(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn identity(&self) -> Result<Identity, StoreError> {
+        Ok(Identity { cluster: self.journal.cluster().await?, incarnation: String::new() })
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {

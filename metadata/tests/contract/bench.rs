@@ -1,5 +1,6 @@
 //! A ledger and the store that it writes to, driven by hand: what an owner does, one step at a time.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,7 +8,6 @@ use lakefall_metadata::{Lease, Loaded, MetadataStore, StoreError, WriterToken, r
 use lakefall_queue::id::JournalSeq;
 use lakefall_queue::ledger::{Checkpoint, Command, Ledger, Reply, Row};
 use lakefall_queue::{Timestamp, TopicId};
-use tempfile::TempDir;
 
 use crate::fixtures::{SHARD, START, put_topic};
 use crate::suite::Kind;
@@ -19,20 +19,22 @@ pub(crate) struct Bench {
     pub(crate) lease: Lease,
     pub(crate) ledger: Ledger,
     pub(crate) now: Timestamp,
-    _dir: Option<TempDir>,
+    /// Where the store is: a folder, a database.
+    _place: Box<dyn Any + Send>,
 }
 
 impl Bench {
     /// An owner of an empty shard.
     pub(crate) async fn of<K: Kind>() -> Self {
-        let (store, dir) = K::fresh().await;
-        store.initialize(1).await.unwrap();
-        Self::on(store, dir).await
+        let place = K::place().await;
+        let store = place.open().await;
+        store.initialize(2).await.unwrap();
+        Self::on(store, place).await
     }
 
-    pub(crate) async fn on(store: Arc<dyn MetadataStore>, dir: Option<TempDir>) -> Self {
+    pub(crate) async fn on(store: Arc<dyn MetadataStore>, place: impl Any + Send) -> Self {
         let lease = store.take(SHARD).await.unwrap();
-        Self { store, lease, ledger: Ledger::new(SHARD, 1), now: START, _dir: dir }
+        Self { store, lease, ledger: Ledger::new(SHARD, 1), now: START, _place: Box::new(place) }
     }
 
     /// Applies and journals a group of commands.

@@ -145,3 +145,38 @@ pub(crate) async fn a_deleted_partitions_extents_are_gone<K: Kind>() {
     assert!(scan(&bench, from(topic, 0)).await.is_empty());
     bench.check_rebuilt().await;
 }
+
+/// More than any store reads at once.
+pub(crate) async fn a_long_scan_finds_every_extent_once<K: Kind>() {
+    let mut bench = Bench::of::<K>().await;
+    let topic = bench.topic("orders", 1).await;
+    bench.group((0..3_000).map(|n| commit(n, topic, 1)).collect()).await;
+    bench.checkpoint().await;
+    assert_eq!(scan(&bench, from(topic, 0)).await, (0..3_000).collect::<Vec<_>>());
+    assert_eq!(scan(&bench, ExtentScan { max_bytes: 100_000, ..from(topic, 7) }).await, (7..1_007).collect::<Vec<_>>());
+    assert_eq!(scan(&bench, ExtentScan { max_extents: 32, ..from(topic, 9) }).await, (9..41).collect::<Vec<_>>());
+    assert_eq!(scan(&bench, ExtentScan { below: Offset(1_000), ..from(topic, 500) }).await, (500..1_000).collect::<Vec<_>>());
+}
+
+pub(crate) async fn an_extent_is_found_by_time_whatever_the_order_of_the_times<K: Kind>() {
+    let mut bench = Bench::of::<K>().await;
+    let topic = bench.topic("orders", 1).await;
+    // One that is far ahead, others that go back and forth; written by several checkpoints.
+    let times: Vec<i64> = vec![5, 3, 90, 4, 6, 6, 2, 7, 50, 8, 9, 10, 1, 11, 95, 12];
+    for (number, portion) in (0_u64..).step_by(4).zip(times.chunks(4)) {
+        let commits = (number..).zip(portion).map(|(number, time)| {
+            let at = Timestamp::from_millis(*time);
+            let slice = lakefall_queue::ledger::Slice { length: 7, records: 3, first_timestamp: at, max_timestamp: at, ..Default::default() };
+            commit_slice(number, topic, P0, slice)
+        });
+        bench.group(commits.collect()).await;
+        bench.checkpoint().await;
+    }
+    for offset in 0..50_u64 {
+        for at in 0..100 {
+            let expected = times.iter().zip((0_u64..).step_by(3)).find(|(time, base)| base + 3 > offset && **time >= at);
+            let found = find(&bench, topic, offset, at).await;
+            assert_eq!(found, expected.map(|(_, base)| base), "from {offset} at {at}");
+        }
+    }
+}

@@ -16,7 +16,8 @@ async fn entries(bench: &Bench) -> Vec<Bytes> {
 }
 
 pub(crate) async fn a_store_keeps_the_number_of_shards_of_its_first_use<K: Kind>() {
-    let (store, _dir) = K::fresh().await;
+    let place = K::place().await;
+    let store = place.open().await;
     store.initialize(4).await.unwrap();
     store.initialize(4).await.unwrap();
     let Err(StoreError::Misconfigured(message)) = store.initialize(8).await else { panic!("another number was taken") };
@@ -33,19 +34,18 @@ pub(crate) async fn a_shard_that_nobody_used_is_empty<K: Kind>() {
 pub(crate) async fn taking_a_shard_raises_its_epoch_and_fences_the_owner_before<K: Kind>() {
     let bench = Bench::of::<K>().await;
     let (store, old) = (&bench.store, &bench.lease);
-    store.renew(old).await.unwrap();
     let new = store.take(SHARD).await.unwrap();
     assert!(new.epoch > old.epoch, "{new:?} after {old:?}");
-    assert_eq!(store.renew(old).await, Err(StoreError::Fenced));
     assert_eq!(store.release(old).await, Err(StoreError::Fenced));
     assert_eq!(store.load(old).await.unwrap_err(), StoreError::Fenced);
-    store.renew(&new).await.unwrap();
+    store.load(&new).await.unwrap();
     store.release(&new).await.unwrap();
     assert!(store.take(SHARD).await.unwrap().epoch > new.epoch, "a shard given back keeps its epoch");
 }
 
 pub(crate) async fn a_shard_does_not_fence_another<K: Kind>() {
-    let (store, _dir) = K::fresh().await;
+    let place = K::place().await;
+    let store = place.open().await;
     store.initialize(2).await.unwrap();
     let first = store.take(ShardId(0)).await.unwrap();
     let second = store.take(ShardId(1)).await.unwrap();
@@ -106,4 +106,17 @@ pub(crate) async fn an_append_that_stands_is_told_so_even_after_its_reign<K: Kin
     bench.append(1, TOKEN, b"one".to_vec()).await.unwrap();
     bench.lease = new;
     assert_eq!(entries(&bench).await, ["one"]);
+}
+
+pub(crate) async fn a_store_has_an_identity_of_its_own_that_stays<K: Kind>() {
+    let (place, other) = (K::place().await, K::place().await);
+    let store = place.open().await;
+    store.initialize(1).await.unwrap();
+    let identity = store.identity().await.unwrap();
+    assert!(identity.cluster.len() >= 32, "{identity:?}");
+    store.take(SHARD).await.unwrap();
+    assert_eq!(store.identity().await.unwrap(), identity);
+    let other = other.open().await;
+    other.initialize(1).await.unwrap();
+    assert_ne!(other.identity().await.unwrap().cluster, identity.cluster);
 }

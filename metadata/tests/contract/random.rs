@@ -1,4 +1,4 @@
-//! Both stores under one random history: they answer alike, and each makes the ledger that wrote it.
+//! The stores under one random history: they answer alike, and each makes the ledger that wrote it.
 //!
 //! A failing case is shrunk and printed; its seed is written next to this file. `PROPTEST_CASES` sets how many run.
 
@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lakefall_metadata::memory::MemoryStore;
-use lakefall_metadata::sqlite::SqliteStore;
 use lakefall_metadata::store::ExtentScan;
 use lakefall_metadata::{Lease, Loaded, MetadataStore, StoreError, WriterToken, rebuild};
 use lakefall_queue::id::JournalSeq;
@@ -18,6 +17,7 @@ use proptest::test_runner::FileFailurePersistence;
 use crate::bench::{TOKEN, sorted};
 use crate::common::lab::{Lab, SHARD};
 use crate::common::ops::{CheckpointOp, GroupOp, history};
+use crate::suite::{Kind, PostgresPlace, Sqlite};
 
 /// What is asked of the stores besides what the ledger writes.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Side {
             Ask::Take => {
                 let old = std::mem::replace(&mut self.lease, self.store.take(SHARD).await.unwrap());
                 let late = self.store.append(&old, JournalSeq(lab.ledger.seq().0 + 1), TOKEN, Bytes::from_static(b"late")).await;
-                format!("{:?} {late:?} {:?}", self.lease, self.store.renew(&old).await)
+                format!("{:?} {late:?} {:?}", self.lease.epoch, self.store.release(&old).await)
             }
             Ask::Scan { topic, partition, from, below, max_bytes, max_extents } => {
                 let (topic, partition) = (TopicId(topic), PartitionIndex(partition));
@@ -108,10 +108,9 @@ impl Side {
     }
 }
 
-async fn run(history: &[(GroupOp, Vec<Ask>)]) {
-    let dir = tempfile::tempdir().unwrap();
-    let sqlite = SqliteStore::open(&dir.path().join("metadata.sqlite")).await.unwrap();
-    let mut sides = [Side::of(Arc::new(MemoryStore::new())).await, Side::of(Arc::new(sqlite)).await];
+async fn run<K: Kind>(history: &[(GroupOp, Vec<Ask>)]) {
+    let place = K::place().await;
+    let mut sides = [Side::of(Arc::new(MemoryStore::new())).await, Side::of(place.open().await).await];
     let mut lab = Lab::new();
     let mut under_way: Option<Checkpoint> = None;
     for (group, asks) in history {
@@ -143,8 +142,8 @@ async fn run(history: &[(GroupOp, Vec<Ask>)]) {
         let rebuilt = rebuild(SHARD, 1, side.load().await).unwrap();
         assert!(settled(rebuilt) == settled(lab.replayed()), "what is stored does not make the ledger that wrote it");
     }
-    let [memory, sqlite] = [sides[0].load().await, sides[1].load().await];
-    assert_eq!((memory.shard, memory.rows, memory.entries), (sqlite.shard, sqlite.rows, sqlite.entries));
+    let [memory, other] = [sides[0].load().await, sides[1].load().await];
+    assert_eq!((memory.shard, memory.rows, memory.entries), (other.shard, other.rows, other.entries));
     assert_eq!(full.seq(), lab.ledger.seq());
 }
 
@@ -161,18 +160,36 @@ fn histories() -> impl Strategy<Value = Vec<(GroupOp, Vec<Ask>)>> {
     (history(10), asks).prop_map(|(groups, asks)| groups.into_iter().zip(asks).collect())
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
+/// Each case makes its own database, and every append waits for the disk.
+fn cases(usually: u32) -> ProptestConfig {
+    ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        // Each case makes its own databases, and every append waits for the disk.
-        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48),
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(usually),
         max_shrink_iters: 500,
         ..ProptestConfig::default()
-    })]
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+proptest! {
+    #![proptest_config(cases(48))]
 
     #[test]
-    fn both_stores_answer_alike_and_make_the_ledger_that_wrote_them(history in histories()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run(&history));
+    fn memory_and_sqlite_answer_alike_and_make_the_ledger_that_wrote_them(history in histories()) {
+        runtime().block_on(run::<Sqlite>(&history));
     }
+}
+
+#[test]
+fn memory_and_postgres_answer_alike_and_make_the_ledger_that_wrote_them() {
+    let runtime = runtime();
+    // For all cases.
+    let server = runtime.block_on(lakefall_servers::Postgres::shared());
+    proptest!(cases(24), |(history in histories())| {
+        runtime.block_on(run::<PostgresPlace>(&history));
+    });
+    drop(server);
 }

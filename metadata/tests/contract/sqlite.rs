@@ -14,7 +14,7 @@ use crate::fixtures::{P0, SHARD, commit};
 async fn bench(path: &Path) -> Bench {
     let store = SqliteStore::open(path).await.unwrap();
     store.initialize(1).await.unwrap();
-    Bench::on(Arc::new(store), None).await
+    Bench::on(Arc::new(store), ()).await
 }
 
 #[tokio::test]
@@ -99,4 +99,24 @@ async fn a_file_that_is_no_database_is_refused() {
     let path = dir.path().join("metadata.sqlite");
     std::fs::write(&path, "this is not a database, however long it may be").unwrap();
     assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::Misconfigured(_) | StoreError::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn a_store_from_before_clusters_had_an_identity_gets_one_and_keeps_all_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("metadata.sqlite");
+    let mut first = bench(&path).await;
+    first.topic("orders", 1).await;
+    let before = first.load().await;
+    drop(first);
+    let journal = format!("sqlite://{}-journal.sqlite", path.display());
+    let mut database = sqlx::SqlitePool::connect(&journal).await.unwrap().acquire().await.unwrap();
+    sqlx::query("ALTER TABLE cluster DROP COLUMN id").execute(&mut *database).await.unwrap();
+    drop(database);
+    let second = bench(&path).await;
+    let identity = second.store.identity().await.unwrap();
+    assert_eq!(identity.cluster.len(), 32, "{identity:?}");
+    assert_eq!(second.load().await.entries, before.entries);
+    drop(second);
+    assert_eq!(bench(&path).await.store.identity().await.unwrap(), identity);
 }

@@ -98,6 +98,21 @@ async fn the_rows_of_a_failed_checkpoint_are_in_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_checkpoint_that_failed_is_written_again_by_itself_less_and_less_often() {
+    let (memory, store) = memory();
+    memory.faults().fail_checkpoints(5);
+    // Due after the reign's entry and the topic's; nothing is written after that.
+    let (_service, _) = Service::with_topic(&store, NodeConfig { checkpoint_entries: 2, ..quiet() }).await;
+    let began = tokio::time::Instant::now();
+    store.checkpoints.reached(3).await;
+    assert!((3_000..3_100).contains(&began.elapsed().as_millis()), "after 1 s, and 2 s more: {:?}", began.elapsed());
+    store.checkpoints.reached(6).await;
+    assert!((31_000..31_100).contains(&began.elapsed().as_millis()), "then 4, 8 and 16: {:?}", began.elapsed());
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!((store.checkpoints.count(), memory.journal_len(SHARD)), (6, 0), "and no more once it succeeded");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_right_after_a_failed_checkpoint_writes_it_once_more() {
     let (memory, store) = memory();
     memory.faults().fail_checkpoints(1);

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakefall_metadata::memory::{Fault, MemoryStore};
+use lakefall_metadata::memory::Fault;
 use lakefall_metadata::{Metadata, MetadataStore, rebuild};
 use lakefall_queue::error::Error;
 use lakefall_queue::{Offset, ShardId};
 use tokio::time::timeout;
 
 use crate::support::fixtures::{P0, SHARD, commit, put_topic};
-use crate::support::watched::Watched;
 use crate::support::{Service, assert_not_applied, memory, quiet, replayed, state, stored_at};
 
 #[tokio::test(start_paused = true)]
@@ -50,21 +49,6 @@ async fn a_fenced_owner_leaves_its_last_checkpoint_to_the_next_one() {
     first.stop().await;
     let loaded = memory.load(&lease).await.unwrap();
     assert!(loaded.shard.is_none() && loaded.entries.len() == entries, "{loaded:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_lease_is_renewed_in_time_however_busy_its_owner_is() {
-    let store = Watched::with_leases(Arc::new(MemoryStore::new()), Some(Duration::from_secs(9)));
-    let (service, topic) = Service::with_topic(&store, quiet()).await;
-    let before = store.renewals();
-    for number in 0..600 {
-        service.execute(commit(number, topic, 1)).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let renewals = store.renewals() - before;
-    assert!((19..=21).contains(&renewals), "{renewals} renewals in a minute, of a lease of 9 s");
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!((39..=41).contains(&(store.renewals() - before)), "and when it is idle");
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,8 +20,12 @@ pub(crate) fn topic_name(name: &str) -> TopicName {
 }
 
 pub(crate) fn put_topic(name: &str, partitions: u32) -> Command {
+    put_topic_in(ns(), name, partitions)
+}
+
+pub(crate) fn put_topic_in(namespace: NamespaceName, name: &str, partitions: u32) -> Command {
     let config = TopicConfig { partitions, dedup_window: Duration::from_secs(60), ..TopicConfig::default() };
-    Command::PutTopic { namespace: ns(), name: topic_name(name), config, condition: Precondition::Always, idempotency: None }
+    Command::PutTopic { namespace, name: topic_name(name), config, condition: Precondition::Always, idempotency: None }
 }
 
 /// The `number`th segment, minted at [`START`].

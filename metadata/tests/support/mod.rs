@@ -1,6 +1,8 @@
 //! A metadata service in the test's own process, its clock and its store.
 
+pub(crate) mod cluster;
 pub(crate) mod fixtures;
+pub(crate) mod link;
 pub(crate) mod watched;
 
 use std::sync::Arc;
@@ -20,7 +22,13 @@ use fixtures::{P0, SHARD, START, put_topic};
 use watched::Watched;
 
 /// Wall time that goes with tokio's, so that a paused test owns it.
-struct TokioClock(Instant);
+pub(crate) struct TokioClock(Instant);
+
+impl TokioClock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+}
 
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
@@ -33,7 +41,7 @@ impl Clock for TokioClock {
 }
 
 /// Numbers that no two draws share, also not those of two services.
-struct Counter;
+pub(crate) struct Counter;
 
 static DRAWN: AtomicU64 = AtomicU64::new(1);
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lakefall_metadata::store::ExtentScan;
-use lakefall_metadata::{Lease, Loaded, MetadataStore, StoreError, WriterToken};
+use lakefall_metadata::{Identity, Lease, Loaded, MetadataStore, Roll, StoreError, WriterToken};
 use lakefall_queue::id::JournalSeq;
 use lakefall_queue::ledger::{Checkpoint, Extent};
 use lakefall_queue::{Offset, PartitionIndex, ShardId, Timestamp, TopicId};
@@ -58,17 +58,10 @@ pub(crate) struct Watched {
     /// Entries by sequence, whether a checkpoint dropped them or not.
     journal: Mutex<std::collections::BTreeMap<u64, Bytes>>,
     calls: AtomicU64,
-    renewals: AtomicU64,
-    renew_within: Option<Duration>,
 }
 
 impl Watched {
     pub(crate) fn new(inner: Arc<dyn MetadataStore>) -> Arc<Self> {
-        Self::with_leases(inner, None)
-    }
-
-    /// Its leases are to be renewed.
-    pub(crate) fn with_leases(inner: Arc<dyn MetadataStore>, renew_within: Option<Duration>) -> Arc<Self> {
         Arc::new(Self {
             inner,
             appends: Door::new(),
@@ -76,8 +69,6 @@ impl Watched {
             scans: Door::new(),
             journal: Mutex::default(),
             calls: AtomicU64::new(0),
-            renewals: AtomicU64::new(0),
-            renew_within,
         })
     }
 
@@ -89,10 +80,6 @@ impl Watched {
     /// All calls so far.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn renewals(&self) -> u64 {
-        self.renewals.load(Ordering::SeqCst)
     }
 
     fn called(&self) {
@@ -109,14 +96,25 @@ impl MetadataStore for Watched {
 
     async fn take(&self, shard: ShardId) -> Result<Lease, StoreError> {
         self.called();
-        let lease = self.inner.take(shard).await?;
-        Ok(Lease { renew_within: self.renew_within, ..lease })
+        self.inner.take(shard).await
     }
 
-    async fn renew(&self, lease: &Lease) -> Result<(), StoreError> {
+    fn lease_time(&self) -> Option<Duration> {
+        self.inner.lease_time()
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Roll, StoreError> {
         self.called();
-        self.renewals.fetch_add(1, Ordering::SeqCst);
-        self.inner.renew(lease).await
+        self.inner.renew(leases).await
+    }
+
+    async fn leave(&self) -> Result<(), StoreError> {
+        self.called();
+        self.inner.leave().await
+    }
+
+    async fn identity(&self) -> Result<Identity, StoreError> {
+        self.inner.identity().await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {

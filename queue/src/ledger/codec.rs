@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use thiserror::Error as ThisError;
 use uuid::Uuid;
 
 use super::rows::proto;
@@ -13,9 +14,10 @@ use crate::time::Timestamp;
 use crate::topic::TopicConfig;
 use crate::verbs::{CursorMove, Idempotency, Precondition, ProducerStamp};
 
-/// What is wrong with stored bytes.
-#[derive(Debug)]
-pub(super) struct Malformed(pub(super) String);
+/// What is wrong with stored or sent bytes.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{0}")]
+pub struct Malformed(pub(super) String);
 
 impl From<Error> for Malformed {
     fn from(error: Error) -> Self {
@@ -199,7 +201,7 @@ pub(super) fn command_from_proto(wire: proto::Command) -> Decoded<Command> {
     })
 }
 
-fn segment_ids(ids: &[Bytes]) -> Decoded<Vec<SegmentId>> {
+pub(super) fn segment_ids(ids: &[Bytes]) -> Decoded<Vec<SegmentId>> {
     ids.iter().map(|id| segment_id(id)).collect()
 }
 

@@ -185,7 +185,7 @@ impl Ledger {
         {
             return Ok(Verdict::Duplicate(base));
         }
-        if let (Some(token), Some(current)) = (condition.fencing_token, partition.fencing_token)
+        if let (Some(token), Some(current)) = (condition.fencing_token, partition.fencing_token())
             && token < current
         {
             return Err(Refusal::Fenced { token, current });
@@ -209,13 +209,13 @@ impl Ledger {
         // Judged just before: the partition is there. Were it not, an offset would be told that nobody can read.
         let Some(partition) = self.partitions.get_mut(&key) else { return Offset::default() };
         let (base, slice) = (partition.next, place.slice);
-        let follows = partition.recent.back().is_some_and(|last| last.object == run.commit.segment && continues(last, place));
+        let follows = partition.newest().is_some_and(|last| last.object == run.commit.segment && continues(last, place));
         // Almost always the last one: only atoms jump between partitions.
         let before = if follows { run.fresh.iter_mut().rfind(|(of, _)| *of == key) } else { None };
         match before {
             Some((_, last)) => {
                 partition.grow_last(slice);
-                if let Some(grown) = partition.recent.back() {
+                if let Some(grown) = partition.newest() {
                     *last = *grown;
                 }
             }
@@ -239,7 +239,7 @@ impl Ledger {
         self.dirty.insert(RowKey::Partition(key.0, key.1));
         if let Some(condition) = &slice.condition {
             if let Some(token) = condition.fencing_token {
-                partition.fencing_token = partition.fencing_token.max(Some(token));
+                partition.fence(token);
             }
             if let Some(stamp) = &condition.producer {
                 let producer = (key.0, key.1, stamp.id.clone());

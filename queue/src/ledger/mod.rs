@@ -27,6 +27,7 @@ mod reply_codec;
 mod rows;
 mod topics;
 mod windows;
+pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub use command::*;
 pub use entry::{EntryError, JournalEntry};
 pub use objects::COMMIT_WINDOW;
 pub use partition::Partition;
-pub use query::{Answer, Located, ObjectStatus, Query, Reclaimable};
+pub use query::{Answer, JournalPosition, Located, ObjectStatus, Query, Reclaimable};
 pub use rows::{Checkpoint, Row, RowKey, ShardRow, proto};
 pub use windows::IDEMPOTENCY_WINDOW;
 

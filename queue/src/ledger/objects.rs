@@ -100,9 +100,12 @@ impl Ledger {
         if extents.is_empty() || extents.iter().any(|e| self.objects.by_id.get(&e.object).is_none_or(|o| o.live_extents == 0)) {
             return Err(Error::Internal("an extent to retire lies in an object that holds none".to_owned()));
         }
-        let in_memory = partition.recent.len();
+        let (in_memory, stored_by) = (partition.recent_count(), partition.stored_by());
         partition.retire(extents)?;
-        self.recents.count -= in_memory - partition.recent.len();
+        self.recents.count -= in_memory - partition.recent_count();
+        if partition.recent_count() == 0 {
+            self.recents.evictable.remove(&(stored_by, key));
+        }
         let finished = partition.deleted && partition.retired == partition.next;
         for extent in extents {
             if let Some(object) = self.objects.by_id.get_mut(&extent.object) {

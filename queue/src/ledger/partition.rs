@@ -12,6 +12,8 @@ use crate::topic::PartitionStatus;
 ///
 /// Always `retired <= log_start <= next`; the extents from `retired` to `next` follow each other without a gap (L2).
 /// Those from `first_recent` on are in memory, the older ones only in the store.
+///
+/// Most partitions of a large shard are idle: what only a busy one has is apart, so that the others cost little.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Partition {
     pub(crate) log_start: Offset,
@@ -20,14 +22,22 @@ pub struct Partition {
     pub(crate) retired: Offset,
     /// Extents below are in the store.
     pub(crate) persisted: Offset,
-    pub(crate) fencing_token: Option<u64>,
     pub(crate) bytes: u64,
     pub(crate) extents: u64,
     /// The topic is gone; the partition goes when its last extent was retired.
     pub(crate) deleted: bool,
-    pub(crate) recent: VecDeque<Extent>,
-    /// The last checkpoint that took extents of it to the store.
-    pub(crate) stored_by: JournalSeq,
+    /// `None` stands for [`Busy::default`], and nothing else does.
+    pub(super) busy: Option<Box<Busy>>,
+}
+
+/// What an idle partition does without.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Busy {
+    fencing_token: Option<u64>,
+    /// Extents in memory, oldest first.
+    recent: VecDeque<Extent>,
+    /// The last checkpoint that took extents of it to the store, while some of them are in memory.
+    stored_by: JournalSeq,
 }
 
 /// Extents in memory, all partitions together.
@@ -41,7 +51,7 @@ pub(crate) struct Recents {
 impl Partition {
     /// The first offset whose extent is in memory.
     pub fn first_recent(&self) -> Offset {
-        self.recent.front().map_or(self.next, |extent| extent.base_offset)
+        self.oldest_recent().map_or(self.next, |extent| extent.base_offset)
     }
 
     /// The offset of the next record.
@@ -61,7 +71,57 @@ impl Partition {
 
     /// Extents in memory, oldest first.
     pub fn recent(&self) -> impl Iterator<Item = &Extent> {
-        self.recent.iter()
+        self.busy.iter().flat_map(|busy| &busy.recent)
+    }
+
+    /// How many extents are in memory.
+    pub(crate) fn recent_count(&self) -> usize {
+        self.busy.as_ref().map_or(0, |busy| busy.recent.len())
+    }
+
+    /// The newest extent, if it is in memory.
+    pub(crate) fn newest(&self) -> Option<&Extent> {
+        self.busy.as_ref()?.recent.back()
+    }
+
+    fn oldest_recent(&self) -> Option<&Extent> {
+        self.busy.as_ref()?.recent.front()
+    }
+
+    /// Writers with a lower token are shut out.
+    pub(crate) fn fencing_token(&self) -> Option<u64> {
+        self.busy.as_ref()?.fencing_token
+    }
+
+    /// Shuts out writers with a token below this.
+    pub(crate) fn fence(&mut self, token: u64) {
+        let busy = self.busy.get_or_insert_default();
+        busy.fencing_token = busy.fencing_token.max(Some(token));
+    }
+
+    /// The last checkpoint that took extents of it to the store, while some of them are in memory.
+    pub(crate) fn stored_by(&self) -> JournalSeq {
+        self.busy.as_ref().map_or(JournalSeq(0), |busy| busy.stored_by)
+    }
+
+    /// A checkpoint took extents of it to the store, up to `end`.
+    pub(crate) fn stored(&mut self, end: Offset, by: JournalSeq) {
+        self.persisted = self.persisted.max(end);
+        if let Some(busy) = self.busy.as_mut().filter(|busy| !busy.recent.is_empty()) {
+            busy.stored_by = by;
+        }
+    }
+
+    /// Without extents in memory a partition is idle.
+    fn settle(&mut self) {
+        if let Some(busy) = &mut self.busy
+            && busy.recent.is_empty()
+        {
+            **busy = Busy { fencing_token: busy.fencing_token, ..Busy::default() };
+            if busy.fencing_token.is_none() {
+                self.busy = None;
+            }
+        }
     }
 
     pub(crate) fn push(&mut self, extent: Extent) {
@@ -69,12 +129,12 @@ impl Partition {
         self.next = extent.end();
         self.bytes += u64::from(extent.length);
         self.extents += 1;
-        self.recent.push_back(extent);
+        self.busy.get_or_insert_default().recent.push_back(extent);
     }
 
     /// Lengthens the newest extent by a slice that follows it in the same object.
     pub(crate) fn grow_last(&mut self, slice: &Slice) {
-        if let Some(last) = self.recent.back_mut() {
+        if let Some(last) = self.busy.as_mut().and_then(|busy| busy.recent.back_mut()) {
             last.length += slice.length;
             last.records += slice.records;
             last.first_timestamp = last.first_timestamp.min(slice.first_timestamp);
@@ -86,8 +146,10 @@ impl Partition {
 
     /// Extents from the one that holds `from` on, as far as they are in memory.
     pub(crate) fn recent_from(&self, from: Offset) -> impl Iterator<Item = &Extent> {
-        let begin = self.recent.partition_point(|extent| extent.end() <= from);
-        self.recent.range(begin..)
+        self.busy.iter().flat_map(move |busy| {
+            let begin = busy.recent.partition_point(|extent| extent.end() <= from);
+            busy.recent.range(begin..)
+        })
     }
 
     /// Lets go of the oldest extents, which must be named in order and lie wholly below the log start.
@@ -109,19 +171,27 @@ impl Partition {
         }
         self.retired = at;
         self.persisted = self.persisted.max(at);
-        while self.recent.front().is_some_and(|extent| extent.end() <= at) {
-            self.recent.pop_front();
-        }
+        self.forget_while(|extent, _| extent.end() <= at);
         Ok(())
     }
 
     /// Forgets extents that are in the store, down to the newest `keep`. Returns how many.
     pub(crate) fn evict(&mut self, keep: usize) -> usize {
-        let before = self.recent.len();
-        while self.recent.len() > keep && self.recent.front().is_some_and(|extent| extent.end() <= self.persisted) {
-            self.recent.pop_front();
+        let persisted = self.persisted;
+        self.forget_while(|extent, count| count > keep && extent.end() <= persisted)
+    }
+
+    /// Forgets the oldest extent in memory as long as it is to be, given how many there are. Returns how many.
+    fn forget_while(&mut self, goes: impl Fn(&Extent, usize) -> bool) -> usize {
+        let before = self.recent_count();
+        if let Some(busy) = &mut self.busy {
+            while busy.recent.front().is_some_and(|extent| goes(extent, busy.recent.len())) {
+                busy.recent.pop_front();
+            }
         }
-        before - self.recent.len()
+        let forgotten = before - self.recent_count();
+        self.settle();
+        forgotten
     }
 
     /// What is told of it.

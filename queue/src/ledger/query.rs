@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{CursorKey, Extent, Ledger, PartitionKey, RetiredExtent};
 use crate::error::{Error, Result};
-use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, SegmentId, TopicId, TopicName};
+use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, SegmentId, TopicId, TopicName};
 use crate::time::Timestamp;
 use crate::topic::{PartitionStatus, Topic};
 use crate::verbs::{Cursor, Namespace, Page, PageRequest};
@@ -65,6 +65,8 @@ pub enum Query {
     },
     /// What is known of objects.
     Objects(Vec<SegmentId>),
+    /// How far the journal is.
+    Position,
 }
 
 /// An answer, in the order of [`Query`].
@@ -90,6 +92,19 @@ pub enum Answer {
     Reclaimable(Reclaimable),
     /// To `Objects`, in its order; `None` for those that this shard never heard of, or forgot.
     Objects(Vec<Option<ObjectStatus>>),
+    /// To `Position`.
+    Position(JournalPosition),
+}
+
+/// How far a shard's journal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalPosition {
+    /// The last entry.
+    pub seq: JournalSeq,
+    /// The reign that wrote it.
+    pub epoch: Epoch,
+    /// The ledger's time.
+    pub time: Timestamp,
 }
 
 /// Where records are.
@@ -105,6 +120,8 @@ pub struct Located {
     pub first_recent: Offset,
     /// Extents below were let go of.
     pub retired: Offset,
+    /// The topic was deleted: to readers nothing is here, only the collector goes on.
+    pub deleted: bool,
 }
 
 /// What nobody needs any more.
@@ -179,6 +196,7 @@ impl Ledger {
                 let status = |id: &SegmentId| self.objects.by_id.get(id).map(|object| object.status(*id));
                 Ok(Answer::Objects(ids.iter().map(status).collect()))
             }
+            Query::Position => Ok(Answer::Position(JournalPosition { seq: self.seq, epoch: self.epoch, time: self.time })),
         }
     }
 
@@ -196,6 +214,7 @@ impl Ledger {
             extents: Vec::new(),
             first_recent: state.first_recent(),
             retired: state.retired,
+            deleted: state.deleted,
         };
         Ok((state, located))
     }
@@ -215,7 +234,7 @@ impl Ledger {
 
     fn locate_time(&self, topic: TopicId, partition: PartitionIndex, at: Timestamp) -> Result<Answer> {
         let (state, mut located) = self.located(topic, partition)?;
-        located.extents.extend(state.recent.iter().find(|e| e.max_timestamp >= at && e.end() > state.log_start).copied());
+        located.extents.extend(state.recent().find(|e| e.max_timestamp >= at && e.end() > state.log_start).copied());
         Ok(Answer::Located(located))
     }
 

@@ -115,11 +115,12 @@ impl Ledger {
             let key = (TopicId(extent.topic), PartitionIndex(extent.partition));
             let Some(partition) = self.partitions.get_mut(&key) else { continue };
             let end = Offset(extent.base_offset + u64::from(extent.records));
-            partition.persisted = partition.persisted.max(end);
+            self.recents.evictable.remove(&(partition.stored_by(), key));
+            partition.stored(end, seq);
             self.recents.count -= partition.evict(keep);
-            self.recents.evictable.remove(&(partition.stored_by, key));
-            partition.stored_by = seq;
-            self.recents.evictable.insert((seq, key));
+            if partition.recent_count() > 0 {
+                self.recents.evictable.insert((seq, key));
+            }
         }
         while self.recents.count > keep.saturating_mul(FULL_PARTITIONS)
             && let Some((_, key)) = self.recents.evictable.pop_first()
@@ -148,7 +149,7 @@ impl Ledger {
             }
         }
         for ((topic, index), partition) in &self.partitions {
-            for extent in &partition.recent {
+            for extent in partition.recent() {
                 bytes.extend(extent_row(*topic, *index, extent).encode_length_delimited_to_vec());
             }
         }
@@ -165,9 +166,15 @@ impl Ledger {
         ledger.epoch = Epoch(shard.epoch);
         ledger.time = Timestamp::from_millis(shard.time_ms);
         ledger.next_topic = shard.next_topic;
+        // Built at once, the map's nodes are full: one by one, in order, they would be half empty, and there may be millions.
+        let mut partitions = Vec::new();
         for row in rows {
-            ledger.restore_row(row).map_err(|e| EntryError::Corrupt(e.0))?;
+            match row {
+                Row::Partition(w) => partitions.push(((TopicId(w.topic), PartitionIndex(w.partition)), partition_from_row(&w))),
+                row => ledger.restore_row(row).map_err(|e| EntryError::Corrupt(e.0))?,
+            }
         }
+        ledger.partitions = partitions.into_iter().collect();
         Ok(ledger)
     }
 
@@ -217,14 +224,8 @@ impl Ledger {
     fn restore_row(&mut self, row: Row) -> Decoded<()> {
         match row {
             Row::Namespace(w) => {
-                let name = NamespaceName::new(&w.name)?;
-                let namespace = Namespace {
-                    name: name.clone(),
-                    version: w.version,
-                    created_at: Timestamp::from_millis(w.created_ms),
-                    description: w.description,
-                };
-                self.namespaces.insert(name, namespace);
+                let namespace = namespace_from_row(w)?;
+                self.namespaces.insert(namespace.name.clone(), namespace);
             }
             Row::Topic(w) => {
                 let topic = topic_from_row(&w)?;
@@ -358,7 +359,7 @@ impl proto::ExtentRow {
     }
 }
 
-fn extent_row(topic: TopicId, index: PartitionIndex, extent: &Extent) -> proto::ExtentRow {
+pub(super) fn extent_row(topic: TopicId, index: PartitionIndex, extent: &Extent) -> proto::ExtentRow {
     proto::ExtentRow {
         topic: topic.0,
         partition: index.0,
@@ -374,7 +375,7 @@ fn extent_row(topic: TopicId, index: PartitionIndex, extent: &Extent) -> proto::
     }
 }
 
-fn namespace_row(namespace: &Namespace) -> proto::NamespaceRow {
+pub(super) fn namespace_row(namespace: &Namespace) -> proto::NamespaceRow {
     proto::NamespaceRow {
         name: namespace.name.to_string(),
         version: namespace.version,
@@ -383,7 +384,16 @@ fn namespace_row(namespace: &Namespace) -> proto::NamespaceRow {
     }
 }
 
-fn topic_row(topic: &Topic) -> proto::TopicRow {
+pub(super) fn namespace_from_row(w: proto::NamespaceRow) -> Decoded<Namespace> {
+    Ok(Namespace {
+        name: NamespaceName::new(&w.name)?,
+        version: w.version,
+        created_at: Timestamp::from_millis(w.created_ms),
+        description: w.description,
+    })
+}
+
+pub(super) fn topic_row(topic: &Topic) -> proto::TopicRow {
     proto::TopicRow {
         id: topic.id.0,
         namespace: topic.namespace.to_string(),
@@ -394,7 +404,7 @@ fn topic_row(topic: &Topic) -> proto::TopicRow {
     }
 }
 
-fn topic_from_row(w: &proto::TopicRow) -> Result<Topic, Malformed> {
+pub(super) fn topic_from_row(w: &proto::TopicRow) -> Result<Topic, Malformed> {
     Ok(Topic {
         namespace: NamespaceName::new(&w.namespace)?,
         name: TopicName::new(&w.name)?,
@@ -412,7 +422,7 @@ fn partition_row(topic: TopicId, index: PartitionIndex, partition: &Partition) -
         log_start: partition.log_start.0,
         next: partition.next.0,
         retired: partition.retired.0,
-        fencing_token: partition.fencing_token,
+        fencing_token: partition.fencing_token(),
         bytes: partition.bytes,
         extents: partition.extents,
         deleted: partition.deleted,
@@ -421,18 +431,20 @@ fn partition_row(topic: TopicId, index: PartitionIndex, partition: &Partition) -
 
 /// A checkpoint writes a partition together with all its extents: what it tells of is in the store.
 fn partition_from_row(w: &proto::PartitionRow) -> Partition {
-    Partition {
+    let mut partition = Partition {
         log_start: Offset(w.log_start),
         next: Offset(w.next),
         retired: Offset(w.retired),
         persisted: Offset(w.next),
-        stored_by: JournalSeq(0),
-        fencing_token: w.fencing_token,
         bytes: w.bytes,
         extents: w.extents,
         deleted: w.deleted,
-        recent: Default::default(),
+        ..Partition::default()
+    };
+    if let Some(token) = w.fencing_token {
+        partition.fence(token);
     }
+    partition
 }
 
 fn object_row(id: SegmentId, object: &Object) -> proto::ObjectRow {

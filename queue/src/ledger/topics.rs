@@ -119,7 +119,7 @@ impl Ledger {
     /// The last extent of a deleted topic's partition was retired.
     pub(super) fn remove_partition(&mut self, key: PartitionKey) {
         if let Some(partition) = self.partitions.remove(&key) {
-            self.recents.evictable.remove(&(partition.stored_by, key));
+            self.recents.evictable.remove(&(partition.stored_by(), key));
         }
     }
 

@@ -21,9 +21,20 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
 
 /// Key, value, least, most.
 fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
-    let Config { metadata, segment, uploads, ingest, cache, collector, http, .. } = config;
+    let Config { store, metadata, segment, uploads, ingest, cache, collector, http, .. } = config;
     vec![
+        ("store.request_timeout_ms", store.request_timeout_ms, 100, 600_000),
+        ("store.connect_timeout_ms", store.connect_timeout_ms, 100, 60_000),
+        ("store.retry_budget", u64::from(store.retry_budget), 0, 10_000),
+        ("store.hedge_percent", u64::from(store.hedge_percent), 0, 50),
         ("metadata.shards", u64::from(metadata.shards), 1, 1_024),
+        ("metadata.lease_ms", metadata.lease_ms, 1_000, 60_000),
+        ("metadata.deadline_ms", metadata.deadline_ms, 500, 120_000),
+        ("metadata.postgres.max_connections", u64::from(metadata.postgres.max_connections), 2, 1_000),
+        ("metadata.postgres.connect_timeout_ms", metadata.postgres.connect_timeout_ms, 100, 60_000),
+        ("metadata.postgres.statement_timeout_ms", metadata.postgres.statement_timeout_ms, 100, 600_000),
+        ("metadata.postgres.lock_timeout_ms", metadata.postgres.lock_timeout_ms, 100, 60_000),
+        ("metadata.postgres.idle_timeout_ms", metadata.postgres.idle_timeout_ms, 100, 600_000),
         ("metadata.checkpoint_entries", metadata.checkpoint_entries, 1, 1_000_000),
         ("metadata.checkpoint_bytes", metadata.checkpoint_bytes, 64 * KIB, 4 * GIB),
         ("metadata.recent_extents", metadata.recent_extents as u64, 1, 100_000),
@@ -38,7 +49,9 @@ fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
         ("cache.cold_bytes", cache.cold_bytes as u64, MIB, 256 * GIB),
         ("cache.block_bytes", cache.block_bytes as u64, 64 * KIB, 16 * MIB),
         ("cache.disk_bytes", cache.disk_bytes, 64 * MIB, 16 << 40),
-        ("collector.grace_seconds", collector.grace_seconds, 60, 2_592_000),
+        ("collector.grace_seconds", collector.grace_seconds, 1, 2_592_000),
+        ("collector.orphan_grace_seconds", collector.orphan_grace_seconds, 1, 2_592_000),
+        ("collector.orphan_interval_seconds", collector.orphan_interval_seconds, 10, 2_592_000),
         ("collector.interval_seconds", collector.interval_seconds, 1, 86_400),
         ("http.header_timeout_ms", http.header_timeout_ms, 100, 300_000),
         ("http.body_timeout_ms", http.body_timeout_ms, 100, 600_000),
@@ -66,6 +79,21 @@ fn relations(config: &Config) -> Vec<String> {
     {
         problems.push(format!("segment.puts_per_second is {rate}: allowed is 0.01 to 10000"));
     }
+    for (one, other, what) in [
+        (&config.metadata.token.is_some(), &config.metadata.token_file.is_some(), "metadata.token and metadata.token_file"),
+        (
+            &config.metadata.postgres.password.is_some(),
+            &config.metadata.postgres.password_file.is_some(),
+            "metadata.postgres.password and metadata.postgres.password_file",
+        ),
+    ] {
+        if *one && *other {
+            problems.push(format!("{what} are both set: keep one"));
+        }
+    }
+    if config.metadata.tls.cert.is_some() != config.metadata.tls.key.is_some() {
+        problems.push("metadata.tls.cert and metadata.tls.key belong together: set both or none".to_owned());
+    }
     if config.listen == config.admin_listen && config.listen.port() != 0 {
         problems.push(format!("listen and admin_listen are both {}: give them two ports", config.listen));
     }
@@ -78,8 +106,8 @@ fn urls(config: &Config) -> Option<String> {
         Err(error) => return Some(error.to_string()),
     };
     match url.scheme() {
-        "file" | "memory" | "s3" => None,
-        other => Some(format!("store.url has the scheme {other:?}: use file, memory or s3")),
+        "file" | "memory" | "s3" | "gs" | "az" => None,
+        other => Some(format!("store.url has the scheme {other:?}: use file, memory, s3, gs or az")),
     }
 }
 

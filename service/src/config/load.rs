@@ -11,8 +11,8 @@ use super::Config;
 
 /// Prefix of the environment's settings; `__` stands between a section and its key.
 const PREFIX: &str = "LAKEFALL_";
-/// Variables of the same prefix that are no settings: client defaults and where the file is.
-const NOT_SETTINGS: [&str; 3] = ["LAKEFALL_URL", "LAKEFALL_NAMESPACE", "LAKEFALL_CONFIG"];
+/// Variables of the same prefix that are no settings: client defaults, where the file is, what a test arms.
+const NOT_SETTINGS: [&str; 4] = ["LAKEFALL_URL", "LAKEFALL_NAMESPACE", "LAKEFALL_CONFIG", crate::failpoint::VARIABLE];
 
 /// Where settings come from.
 #[derive(Clone, Debug, Default)]
@@ -114,6 +114,8 @@ fn file_layer(path: &PathBuf, known: &Value) -> Result<figment::providers::Data<
 fn setting(known: &Value, key: String, source: String, text: &str) -> Result<Setting, ConfigError> {
     let value = match known.find_ref(&key) {
         Some(Value::Num(..) | Value::Bool(..)) => text.parse().unwrap_or_else(|never| match never {}),
+        // A list, written with commas.
+        Some(Value::Array(..)) => Value::from(text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Vec<_>>()),
         Some(Value::Empty(..)) if key == "segment.puts_per_second" => text.parse().unwrap_or_else(|never| match never {}),
         _ => Value::from(text),
     };
@@ -229,6 +231,12 @@ mod tests {
         assert_eq!(config.segment.puts_per_second, Some(2.5));
         assert!(config.store.allow_http);
         assert_eq!(config.log.format, LogFormat::Json);
+    }
+
+    #[test]
+    fn a_list_is_written_with_commas() {
+        let sources = environment(&[("LAKEFALL_METADATA__ENDPOINTS", "http://a:8082, http://b:8082")]);
+        assert_eq!(Config::load(Config::default(), &sources).unwrap().metadata.endpoints, ["http://a:8082", "http://b:8082"]);
     }
 
     #[test]

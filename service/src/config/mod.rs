@@ -3,6 +3,7 @@
 
 mod bounds;
 mod load;
+mod metadata;
 mod sections;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use load::{ConfigError, Sources};
+pub use metadata::{MetadataConfig, MetadataTlsConfig, PostgresSettings, PostgresTls};
 pub use sections::{
-    CacheConfig, CollectorConfig, HttpConfig, IngestConfig, LogConfig, LogFormat, MetadataConfig, SegmentConfig, StoreConfig, UploadsConfig,
+    CacheConfig, CollectorConfig, HttpConfig, IngestConfig, LogConfig, LogFormat, SegmentConfig, StoreConfig, UploadsConfig,
 };
 
 /// Everything that can be set. Sizes are bytes, times milliseconds.
@@ -178,6 +180,7 @@ mod tests {
             let default = match value {
                 serde_json::Value::Null => "none".into(),
                 serde_json::Value::String(text) => text.clone(),
+                serde_json::Value::Array(items) if items.is_empty() => "none".into(),
                 number => number.to_string(),
             };
             rows.push(format!("| `{prefix}` | `{default}` |"));

@@ -13,10 +13,11 @@ use crate::secret::serialize_url;
 pub(super) const PUTS_PER_SECOND_BILLED: f64 = 10.0;
 
 /// Where objects are kept.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
-    /// `file:///folder`, `memory:///` (lost at exit) or `s3://bucket/prefix`. Moving it hides everything stored before.
+    /// `file:///folder`, `memory:///` (lost at exit), `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`.
+    /// Moving it hides everything stored before.
     /// Default: the folder `objects` of `data_dir`.
     #[serde(serialize_with = "serialize_url")]
     pub url: Option<String>,
@@ -32,31 +33,41 @@ pub struct StoreConfig {
     pub access_key_id: Option<String>,
     /// The secret that belongs to the access key. Default none.
     pub secret_access_key: Option<Secret<String>>,
+    /// Encryption that each PUT asks an S3 for: `AES256`, or the id of a key of the key management service. Default none:
+    /// the bucket's own.
+    pub encryption: Option<String>,
+    /// Sends a SHA-256 with each object of an S3, which refuses an upload that was damaged on the way. Default true.
+    pub checksum: bool,
+    /// Longest single request to a remote store. Shorter gives up sooner on a stalled connection; too short never finishes a
+    /// large object on a slow line. Default 30,000 ms; 100 to 600,000.
+    pub request_timeout_ms: u64,
+    /// Longest wait for a connection to a remote store. Default 5,000 ms; 100 to 60,000.
+    pub connect_timeout_ms: u64,
+    /// Repeated requests that a quiet time saves up: what a store that answers nothing but errors gets at most beyond what was
+    /// asked for, and a tenth under steady failures. Default 20; 0 to 10,000.
+    pub retry_budget: u32,
+    /// Reads that may be asked a second time because the first answer is late, in percent of all: cuts the slowest reads for
+    /// that many more requests. Default 5; 0 to 50. Local stores never do.
+    pub hedge_percent: u8,
 }
 
-/// Where order is kept: journal, checkpoint, ownership.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct MetadataConfig {
-    /// `sqlite:///file` or `memory:` (lost at exit). Default: `metadata.sqlite` in `data_dir`.
-    #[serde(serialize_with = "serialize_url")]
-    pub url: Option<String>,
-    /// Ledgers that order independently of each other; a namespace lives in one. More spread load over owners and cost a
-    /// lease each. Fixed when a cluster is created. Default 16, in dev 1; 1 to 1,024.
-    pub shards: u32,
-    /// Journal entries after which a checkpoint is written. Fewer start faster after a crash, hold
-    /// callers up for less time each, and write more. Default 2,000; 1 to 1,000,000.
-    pub checkpoint_entries: u64,
-    /// Journal bytes after which a checkpoint is written. Default 16 MiB; 64 KiB to 4 GiB.
-    pub checkpoint_bytes: u64,
-    /// Extents of each partition that stay in memory after a checkpoint, about 100 bytes each; older ones are read from the
-    /// store. Default 256; 1 to 100,000.
-    pub recent_extents: usize,
-}
-
-impl Default for MetadataConfig {
+impl Default for StoreConfig {
     fn default() -> Self {
-        Self { url: None, shards: 16, checkpoint_entries: 2_000, checkpoint_bytes: 16 << 20, recent_extents: 256 }
+        Self {
+            url: None,
+            endpoint: None,
+            region: None,
+            allow_http: false,
+            path_style: false,
+            access_key_id: None,
+            secret_access_key: None,
+            encryption: None,
+            checksum: true,
+            request_timeout_ms: 30_000,
+            connect_timeout_ms: 5_000,
+            retry_budget: 20,
+            hedge_percent: 5,
+        }
     }
 }
 
@@ -149,9 +160,16 @@ impl Default for CacheConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CollectorConfig {
-    /// How long an object outlives its last record. Longer than any reader goes on with what it located; the bucket holds
-    /// that much more. Default 600 s; 60 to 2,592,000.
+    /// How long an object outlives its last record. Longer than any reader goes on with what it located (a minute); the bucket
+    /// holds that much more. Default 600 s; 1 to 2,592,000.
     pub grace_seconds: u64,
+    /// How old an object must be before it is taken for an orphan: what a gateway stored and could not commit. Shorter frees
+    /// the room sooner and refuses gateways that were held up for as long. Default 3,600 s; 1 to 2,592,000.
+    pub orphan_grace_seconds: u64,
+    /// Shortest time between two searches for orphans. Each lists the bucket: a request for each 1,000 objects, at least 256;
+    /// at 0.005 USD per 1,000 requests, 0.005 USD a day at the default. While nothing is appended none is made.
+    /// Default 21,600 s; 10 to 2,592,000.
+    pub orphan_interval_seconds: u64,
     /// Shortest time between two rounds while there is something to do; while there is not, none run. Shorter keeps closer
     /// to `retention.bytes` and asks the metadata service more often. Default 10 s; 1 to 86,400.
     pub interval_seconds: u64,
@@ -159,7 +177,7 @@ pub struct CollectorConfig {
 
 impl Default for CollectorConfig {
     fn default() -> Self {
-        Self { grace_seconds: 600, interval_seconds: 10 }
+        Self { grace_seconds: 600, orphan_grace_seconds: 3_600, orphan_interval_seconds: 21_600, interval_seconds: 10 }
     }
 }
 

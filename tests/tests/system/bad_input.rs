@@ -1,9 +1,11 @@
 //! A table of bad requests. Each gets the documented status and code, changes nothing, and leaves the server as it was.
 
 use lakefall_tests::rows::gzip;
-use lakefall_tests::{Client, Server};
+use lakefall_tests::Client;
 use reqwest::Method;
 use serde_json::json;
+
+use super::{Subject, start};
 
 const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
@@ -73,7 +75,7 @@ async fn prepare(client: &Client) {
 }
 
 /// Sends every case; after each the topic ends where it ended, and a good request succeeds. All failures are told.
-async fn run(server: &mut Server, cases: Vec<Case>) {
+async fn run(server: &mut Subject, cases: Vec<Case>) {
     let client = server.client();
     let state = async || {
         let cursor = client.get("/v1/cursors/c/topics/t").await.unwrap().ok().json()["offsets"].clone();
@@ -126,7 +128,7 @@ async fn run(server: &mut Server, cases: Vec<Case>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_names_and_routes_are_refused() {
-    let mut server = Server::start_default().await;
+    let mut server = start().await;
     prepare(&server.client()).await;
     let mut cases = vec![
         get("/v1/topics/absent", 404, "topic_not_found"),
@@ -171,7 +173,7 @@ async fn bad_names_and_routes_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_settings_are_refused() {
-    let mut server = Server::start_default().await;
+    let mut server = start().await;
     prepare(&server.client()).await;
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let wide = format!("{{\"name\":\"x\",{}\"z\":1}}", (0..100_000).map(|n| format!("\"k{n}\":1,")).collect::<String>());
@@ -225,7 +227,7 @@ async fn bad_settings_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_reads_are_refused() {
-    let mut server = Server::start_default().await;
+    let mut server = start().await;
     prepare(&server.client()).await;
     let mut cases = vec![
         get(format!("{READ}?offset=2"), 410, "offset_trimmed"),
@@ -275,7 +277,7 @@ fn arrow_with_unknown_column() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_records_are_refused_and_nothing_of_their_batch_is_stored() {
-    let mut server = Server::start_default().await;
+    let mut server = start().await;
     prepare(&server.client()).await;
     let deep = |n: usize| format!(r#"{{"value":{}1{}}}"#, "[".repeat(n), "]".repeat(n));
     let post = |path: String, media: &str, body: &[u8], status, code| Case::new(Method::POST, path, status, code).body(media, body);
@@ -361,7 +363,7 @@ async fn bad_records_are_refused_and_nothing_of_their_batch_is_stored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_large_is_refused() {
-    let mut server = Server::start_default().await;
+    let mut server = start().await;
     prepare(&server.client()).await;
     let value = |bytes: usize| format!(r#"{{"value":"{}"}}"#, "x".repeat(bytes));
     let cases = vec![
@@ -393,7 +395,7 @@ async fn what_is_too_large_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn text_that_would_be_code_elsewhere_is_stored_as_it_is() {
-    let server = Server::start_default().await;
+    let server = start().await;
     let client = server.client();
     client.create_topic("t", 1).await;
     for text in ["'; DROP TABLE records; --", "\\x27", "${jndi:ldap://x}", "<script>", "\u{0}\u{1f}\u{7f}", "%00%0d%0a", "🦀\u{202e}"] {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use lakefall_tests::Server;
-use lakefall_tests::server::binary;
+use lakefall_tests::process::binary;
 use serde_json::{Value, json};
 
 /// Runs the executable against a server.

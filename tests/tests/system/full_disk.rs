@@ -1,59 +1,12 @@
 //! A full disk: writes are refused, reads go on, nothing acknowledged is lost, and room freed is used.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
+use lakefall_tests::disk::SmallDisk;
+use lakefall_tests::rows::noise;
 use lakefall_tests::{Client, Options, Row};
 use serde_json::json;
 use tokio::time::Instant;
-
-/// A small file system of its own; unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// `None`, and says why, where mounting is not permitted.
-    fn mount(mib: u32) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let tried = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"]).arg(folder.path()).output();
-        match tried {
-            Ok(output) if output.status.success() => Some(Self(folder)),
-            Ok(output) => {
-                println!("SKIPPED: a tmpfs cannot be mounted here: {}", String::from_utf8_lossy(&output.stderr).trim());
-                None
-            }
-            Err(error) => {
-                println!("SKIPPED: there is no mount command: {error}");
-                None
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a server that is just being killed may still hold files.
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
-/// About 200 KB that do not compress.
-fn noise(n: u64) -> String {
-    let mut state = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let text: String = (0..200_000)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            char::from(b'!' + (state % 90) as u8)
-        })
-        .collect();
-    json!(text).to_string()
-}
 
 async fn check_all(client: &Client, acked: &[(u64, String)]) {
     let rows = client.read_pages("t", 0, 0).await;

@@ -1,16 +1,15 @@
 //! `kill -9` at random moments under load: no acknowledged record is lost, none is made up, all readers agree.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use lakefall_tests::Options;
 use lakefall_tests::checker::Demands;
 use lakefall_tests::dice::{Dice, seed};
-use lakefall_tests::server::command;
-use tokio::task::JoinSet;
+use lakefall_tests::load::{Load, Run, Ways};
+use lakefall_tests::process::command;
+use lakefall_tests::verdict;
 
-use super::load::{Run, Style, produce, stream, tail};
-use super::{machine, verdict};
+use super::machine;
 
 const KILLS: usize = 20;
 const PARTITIONS: u32 = 4;
@@ -25,26 +24,15 @@ async fn no_acknowledged_record_is_lost_when_the_process_is_killed_twenty_times(
     let mut server = options.start().await;
     server.client().create_topic("load", PARTITIONS).await;
     let run = Run::new("load", PARTITIONS);
-    let mut clients = JoinSet::new();
-    let styles = [Style::Plain, Style::Plain, Style::Sequenced, Style::Sequenced, Style::Keyed, Style::Keyed];
-    for (producer, style) in styles.into_iter().enumerate() {
-        let dice = Dice::new(seed + 1 + producer as u64);
-        clients.spawn(produce(Arc::clone(&run), server.client(), producer as u32, style, dice));
-    }
-    clients.spawn(stream(Arc::clone(&run), server.client(), 6, Dice::new(seed + 100)));
-    for partition in 0..2 {
-        clients.spawn(tail(Arc::clone(&run), server.client(), partition, partition));
-    }
+    let mut clients = Load::new(&run, seed);
+    clients.everyone(&Ways::from(server.client()));
     for _ in 0..KILLS {
         tokio::time::sleep(Duration::from_millis(dice.between(20, 900))).await;
         server.kill_nine();
         run.recorder.fault("kill -9");
         server.start().await;
     }
-    run.stop();
-    while let Some(ended) = clients.join_next().await {
-        ended.unwrap();
-    }
+    clients.finish().await;
     let report = verdict::judge("kill_nine", run, &server.client(), Demands { faults: KILLS, acked: 5_000 }).await;
     assert!(report.unknown_stored + report.unknown_absent > 0, "no kill met a request under way: the load is too small");
     server.stop().await;

@@ -1,11 +1,11 @@
 //! What was answered before a stop or a kill holds after it: records, topics, cursors, remembered requests.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use lakefall_tests::{Answer, Client, Server};
+use lakefall_tests::{Answer, Client};
 use reqwest::Method;
 use serde_json::{Value, json};
+
+use super::start;
 
 async fn get(client: &Client, path: &str) -> Value {
     client.get(path).await.unwrap().ok().json()
@@ -85,7 +85,7 @@ fn places(body: &[u8]) -> Vec<(u64, u64)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_answered_survives_a_stop_and_a_kill() {
-    let mut server = Server::start_default().await;
+    let mut server = start().await;
     let client = server.client();
     fill(&client).await;
     let acks = [keyed(&client).await.body, sequenced(&client, 0).await.body];
@@ -111,7 +111,7 @@ async fn everything_answered_survives_a_stop_and_a_kill() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_of_all_partitions_goes_on_after_a_restart() {
-    let mut server = Server::start_default().await;
+    let mut server = start().await;
     let client = server.client();
     client.create_topic("t", 3).await;
     for n in 0..30 {
@@ -129,7 +129,7 @@ async fn a_cursor_of_all_partitions_goes_on_after_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_topic_stays_deleted_and_its_name_starts_anew() {
-    let mut server = Server::start_default().await;
+    let mut server = start().await;
     let client = server.client();
     client.create_topic("t", 1).await;
     client.put("t", 0, &json!("old")).await;
@@ -141,35 +141,4 @@ async fn a_deleted_topic_stays_deleted_and_its_name_starts_anew() {
     assert_eq!(client.put("t", 0, &json!("new")).await, 0);
     let rows = client.read_pages("t", 0, 0).await;
     assert_eq!((rows.len(), &rows[0].value[..]), (1, &b"\"new\""[..]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_server_on_the_same_folder_takes_nothing_from_the_first() {
-    let server = Server::start_default().await;
-    let client = server.client();
-    client.create_topic("t", 1).await;
-    let mut second = lakefall_tests::server::command()
-        .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
-        .arg(server.data_dir())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    // Whether it refuses to start or waits for the shard: records go on to be stored densely by whoever owns it.
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(3);
-    let mut stored = 0;
-    while tokio::time::Instant::now() < deadline {
-        let answer = client.send(client.values("t", "partition=0", "1")).await.unwrap();
-        if answer.status == 200 {
-            assert_eq!(answer.offsets(), [(0, stored)], "two owners gave out offsets");
-            stored += 1;
-        } else {
-            assert!(matches!(answer.status, 503 | 504), "{}", answer.text());
-            break;
-        }
-    }
-    // It may have ended by itself.
-    let _ = second.kill();
-    second.wait().unwrap();
-    assert!(stored > 0);
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use lakefall_tests::checker::Demands;
 use lakefall_tests::dice::{Dice, seed};
 use lakefall_tests::history::{Promise, RecordId, body};
-use lakefall_tests::{Client, Server, raw};
+use lakefall_tests::load::Run;
+use lakefall_tests::{Client, Server, raw, verdict};
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -15,8 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::load::Run;
-use super::{machine, verdict};
+use super::machine;
 
 /// A stop with nothing slow under way ends sooner than this.
 const PROMPT: Duration = Duration::from_secs(5);

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use lakefall_metadata::sqlite::SqliteStore;
-use lakefall_metadata::{ExtentScan, MetadataStore, StoreError, rebuild};
+use lakefall_metadata::{ExtentScan, StoreError, rebuild};
 use lakefall_queue::ledger::{Extent, Ledger, Partition};
 use lakefall_queue::{PartitionIndex, SegmentId, ShardId, TopicId};
 
 use super::report::{Report, TopicReport};
+use crate::commands::stored::Stored;
 
 /// Extents read at once.
 const PAGE: usize = 10_000;
@@ -39,9 +39,9 @@ pub(super) struct Place {
 
 impl Known {
     /// Reads all shards.
-    pub(super) async fn load(store: &SqliteStore, report: &mut Report) -> Result<Self, StoreError> {
+    pub(super) async fn load(store: &Stored, report: &mut Report) -> Result<Self, StoreError> {
         let mut known = Self::default();
-        let shards = store.shards().await?.unwrap_or(0);
+        let shards = store.shards().await?;
         for shard in (0..shards).map(ShardId) {
             let ledger = rebuild(shard, shards, store.inspect(shard).await?)?;
             known.load_shard(store, &ledger, report).await?;
@@ -50,7 +50,7 @@ impl Known {
         Ok(known)
     }
 
-    async fn load_shard(&mut self, store: &SqliteStore, ledger: &Ledger, report: &mut Report) -> Result<(), StoreError> {
+    async fn load_shard(&mut self, store: &Stored, ledger: &Ledger, report: &mut Report) -> Result<(), StoreError> {
         for object in ledger.objects() {
             let known = self.objects.entry(object.id).or_default();
             known.size = known.size.or((object.size > 0).then_some(object.size));
@@ -93,7 +93,7 @@ fn new_topic(topic: String, report: &mut Report) -> usize {
 
 /// All extents that were not let go of: the stored ones, then those that only the journal holds.
 async fn load_partition(
-    store: &SqliteStore,
+    store: &Stored,
     shard: ShardId,
     (topic, index): (TopicId, PartitionIndex),
     partition: &Partition,
@@ -102,7 +102,7 @@ async fn load_partition(
     let (mut from, below) = (partition.retired(), partition.first_recent());
     while from < below {
         let scan = ExtentScan { topic, partition: index, from, below, max_bytes: u64::MAX, max_extents: PAGE };
-        let page = store.scan_extents(shard, scan).await?;
+        let page = store.store().scan_extents(shard, scan).await?;
         // Each page goes on where the one before ended: the scan answers only extents that end after `from`.
         let Some(last) = page.last() else { break };
         from = last.end();

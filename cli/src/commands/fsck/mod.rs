@@ -9,8 +9,6 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lakefall_metadata::StoreError;
-use lakefall_metadata::sqlite::SqliteStore;
 use lakefall_service::Config;
 use lakefall_service::config::Sources;
 use lakefall_storage::store::Store;
@@ -19,7 +17,8 @@ use url::Url;
 use self::known::Known;
 use self::report::Report;
 use super::Output;
-use crate::dev_parts::open_store;
+use super::stored::{Stored, unreadable};
+use crate::roles::parts::open_store;
 use crate::failure::Failure;
 
 /// Verifies what is stored.
@@ -31,6 +30,9 @@ pub(crate) struct FsckArgs {
     /// Where objects are kept, if not inside the data folder.
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+    /// Where order is kept, if not inside the data folder: sqlite:///… or postgres://….
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
     /// The server's configuration file (TOML).
     #[arg(long, value_name = "FILE", env = "LAKEFALL_CONFIG")]
     config: Option<PathBuf>,
@@ -38,10 +40,11 @@ pub(crate) struct FsckArgs {
 
 /// Runs `lakefall fsck`.
 pub(crate) fn fsck(args: &FsckArgs, output: &mut Output) -> Result<(), Failure> {
-    let flags = [("data_dir", "--data-dir", &args.data_dir), ("store.url", "--store", &args.store)];
+    let flags = [("data_dir", "--data-dir", &args.data_dir), ("store.url", "--store", &args.store), ("metadata.url", "--database", &args.database)];
     let flags = flags.into_iter().filter_map(|(key, flag, text)| Some((key, flag, text.clone()?))).collect();
     let config = Config::load(Config::dev(), &Sources { file: args.config.clone(), flags, ..Sources::from_process() })?;
-    if !config.data_dir.is_dir() {
+    // What is named apart from the folder needs none.
+    if !config.data_dir.is_dir() && (config.store.url.is_none() || config.metadata.url.is_none()) {
         return Err(Failure::Usage(format!("{} is not a folder: --data-dir names another", config.data_dir.display())));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -57,15 +60,9 @@ pub(crate) fn fsck(args: &FsckArgs, output: &mut Output) -> Result<(), Failure> 
 
 async fn check(config: &Config) -> Result<Report, Failure> {
     let url = config.metadata_url()?;
-    let Some(path) = url.strip_prefix("sqlite://").map(Path::new) else {
-        return Err(Failure::Usage(format!("metadata.url is {url}: only sqlite:///file can be verified")));
-    };
-    if !path.is_file() {
-        return Err(Failure::Usage(format!("there is no metadata store {}: --data-dir names another folder", path.display())));
-    }
-    // Held until the end: no server starts while we read.
-    let _lock = lock(path)?;
-    let metadata = SqliteStore::open_read_only(path).await.map_err(|error| unreadable(&error))?;
+    // Held until the end: no server starts while we read. A cluster's replicas can only be asked for, not kept, to stop.
+    let _lock = url.strip_prefix("sqlite://").map(|path| lock(Path::new(path))).transpose()?;
+    let metadata = Stored::open(config).await?;
     let mut report = Report::default();
     let known = Known::load(&metadata, &mut report).await.map_err(|error| unreadable(&error))?;
     let (store, local) = open_objects(config)?;
@@ -109,8 +106,4 @@ fn open_objects(config: &Config) -> Result<(Store, Option<PathBuf>), Failure> {
         return Err(Failure::Usage(format!("there is no object store {}: --store names another", folder.display())));
     }
     Ok((open_store(config)?, folder))
-}
-
-fn unreadable(error: &StoreError) -> Failure {
-    Failure::Failed(format!("the metadata cannot be read: {error}"))
 }

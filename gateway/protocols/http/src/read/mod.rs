@@ -140,7 +140,7 @@ async fn page(session: &Session, plan: Plan) -> Result<Response> {
     let mut out = BytesMut::with_capacity(bytes + 256);
     let mut writer = RecordWriter::new(&plan.topic, plan.encoding);
     json::put_page(&mut out, &mut writer, &fetched, plan.scope, &plan.topic);
-    let mut response = Response::new(Body::from(out.freeze()));
+    let mut response = Response::new(Body::from(fetched.admission.hold(out.freeze())));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
@@ -149,6 +149,7 @@ async fn page(session: &Session, plan: Plan) -> Result<Response> {
 async fn value(session: &Session, plan: Plan) -> Result<Response> {
     let positions = plan.positions(session).await?;
     let fetched = session.fetch(plan.next_read(&positions, 1, plan.max_bytes, plan.wait)).await?;
+    let admission = fetched.admission;
     let mut response = Response::new(Body::empty());
     let found = fetched.records.into_iter().next();
     let Some((record, value)) = found.and_then(|mut record| record.value.take().map(|value| (record, value))) else {
@@ -165,7 +166,7 @@ async fn value(session: &Session, plan: Plan) -> Result<Response> {
     if let Some(key) = record.key.and_then(|key| HeaderValue::from_bytes(&key).ok()) {
         headers.insert("lakefall-key", key);
     }
-    *response.body_mut() = Body::from(value);
+    *response.body_mut() = Body::from(admission.hold(value));
     Ok(response)
 }
 

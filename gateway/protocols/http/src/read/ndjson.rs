@@ -108,7 +108,10 @@ impl Parts {
             // Aborted when the answer is dropped; decoding it uses another core while this part is written.
             self.next = Step::Coming(AbortOnDropHandle::new(tokio::spawn(async move { session.fetch(read).await })));
         }
-        let pieces = self.write(&records, done).map_err(std::io::Error::other);
+        let mut pieces = self.write(&records, done).map_err(std::io::Error::other);
+        if let Ok(Some(last)) = pieces.as_mut().map(|pieces| pieces.last_mut()) {
+            *last = fetched.admission.hold(std::mem::take(last));
+        }
         Some((pieces, (!done).then_some(self)))
     }
 

@@ -86,7 +86,7 @@ impl Tail {
         if let Some(first) = self.first.take() {
             let mut out = BytesMut::from(HELLO);
             self.put(&mut out, &first);
-            return Some(out.freeze());
+            return Some(first.admission.hold(out.freeze()));
         }
         if self.session.api.settings.shutdown.is_cancelled() {
             return None;
@@ -108,7 +108,7 @@ impl Tail {
             Ok(fetched) => {
                 let mut out = BytesMut::new();
                 self.put(&mut out, &fetched);
-                Some(out.freeze())
+                Some(fetched.admission.hold(out.freeze()))
             }
         }
     }

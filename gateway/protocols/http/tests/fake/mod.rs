@@ -141,7 +141,7 @@ impl Verbs for Fake {
                 let finished = read.until_offset.is_some_and(|until| at >= until.0);
                 next.push(Position { partition: *partition, next: Offset(at), log_start: Offset(0), end: Offset(end), finished });
             }
-            Ok(Fetched { records, next })
+            Ok(Fetched { records, next, admission: Admission::default() })
         })?;
         if found.records.is_empty() && read.wait > Duration::ZERO {
             tokio::time::sleep(read.wait).await;

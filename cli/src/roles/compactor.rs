@@ -1,0 +1,48 @@
+//! `lakefall compactor`: background work on what is stored, over metadata replicas elsewhere. Any number may run; each may be
+//! killed at any moment.
+
+use clap::Args;
+use lakefall_service::Config;
+use tokio_util::sync::CancellationToken;
+
+use super::{CommonArgs, Frame, Started, parts, run};
+use crate::failure::Failure;
+
+/// Flags of `lakefall compactor`; each wins over the environment, which wins over the file.
+#[derive(Debug, Args)]
+pub(crate) struct CompactorArgs {
+    /// Metadata replicas to ask first, with commas between them; they name the others.
+    #[arg(long, value_name = "URLS")]
+    metadata: Option<String>,
+    /// Where objects are kept: s3://bucket/prefix, gs://…, az://… or a shared file:///….
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Runs `lakefall compactor` until it is told to stop.
+pub(crate) fn compactor(args: CompactorArgs) -> Result<(), Failure> {
+    let flags = [("metadata.endpoints", "--metadata", &args.metadata), ("store.url", "--store", &args.store)];
+    let config = args.common.load(Config::default(), flags)?;
+    parts::require_shared_store(&config)?;
+    run(config, |frame| Box::pin(start(frame)))
+}
+
+async fn start(frame: Frame) -> Result<Started, Failure> {
+    let store = parts::open_store(&frame.config)?;
+    let metadata_stop = CancellationToken::new();
+    let (metadata, ambient) = parts::connect_metadata(&frame, metadata_stop.clone()).await?;
+    parts::start_collector(&frame.config, metadata, store, ambient, &frame.tasks);
+    // Nothing is under way that must be answered: the client goes with the first word of the stop.
+    let stopping = frame.tasks.token();
+    frame.tasks.spawn("metadata client", async move {
+        stopping.cancelled().await;
+        metadata_stop.cancel();
+    });
+    Ok(Started {
+        role: "Lakefall compactor",
+        lines: vec![("Metadata", frame.config.metadata.endpoints.join(", ")), ("Objects", frame.config.store_url()?.to_string())],
+        hint: String::new(),
+    })
+}

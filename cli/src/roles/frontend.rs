@@ -1,0 +1,63 @@
+//! The public side of a process: engine, HTTP room and listener over a metadata service, and the order in which they stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lakefall_gateway::engine::{Engine, EngineParts};
+use lakefall_gateway::listen;
+use lakefall_http::HttpSettings;
+use lakefall_metadata::Metadata;
+use lakefall_queue::clock::Ambient;
+use lakefall_queue::verbs::Verbs;
+use lakefall_storage::cache::Cache;
+use lakefall_storage::store::Store;
+use tokio_util::sync::CancellationToken;
+
+use super::{Frame, bind, local_address, parts};
+use crate::failure::Failure;
+
+/// What the public side works with.
+pub(super) struct Backend {
+    pub(super) metadata: Arc<dyn Metadata>,
+    pub(super) store: Store,
+    /// Its clock is the metadata service's.
+    pub(super) ambient: Ambient,
+    /// Cancelled when nobody here asks the metadata service any more.
+    pub(super) metadata_stop: CancellationToken,
+}
+
+/// Starts it and returns the address where the HTTP API listens, as soon as it takes requests.
+pub(super) async fn start(frame: &Frame, backend: Backend) -> Result<SocketAddr, Failure> {
+    let Frame { config, tasks, .. } = frame;
+    let Backend { metadata, store, ambient, metadata_stop } = backend;
+    let cache = Arc::new(Cache::new(store.clone(), parts::cache_config(config)).await);
+    let engine_stop = CancellationToken::new();
+    let engine_parts = EngineParts { store, cache: Arc::clone(&cache), metadata, ambient: ambient.clone() };
+    let engine = Engine::start(parts::engine_config(config)?, engine_parts, tasks, engine_stop.clone());
+    let settings = HttpSettings { shutdown: tasks.token(), ..HttpSettings::default() };
+    let router = lakefall_http::router(Arc::clone(&engine) as Arc<dyn Verbs>, ambient, settings);
+    let listener = bind(config.listen).await?;
+    let address = local_address(&listener)?;
+    let serving = listen::serve(listener, router, parts::listen_config(config), tasks.clone(), tasks.token());
+    let drain = Duration::from_millis(config.http.drain_ms);
+    let token = tasks.token();
+    tasks.spawn_critical::<_, std::convert::Infallible>("http", async move {
+        // Order of the stop: no new request, requests under way, the open segment, then the ledger.
+        tokio::select! {
+            _ = serving => {}
+            () = late(&token, drain) => tracing::warn!("connections were still open after the drain: they are cut"),
+        }
+        engine.drain().await;
+        engine_stop.cancel();
+        metadata_stop.cancel();
+        cache.close().await;
+        Ok(())
+    });
+    Ok(address)
+}
+
+async fn late(token: &CancellationToken, drain: Duration) {
+    token.cancelled().await;
+    tokio::time::sleep(drain).await;
+}

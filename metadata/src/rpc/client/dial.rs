@@ -1,0 +1,118 @@
+//! Opens channels to replicas and dresses calls: token, versions, cluster.
+
+use std::time::Duration;
+
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::super::proto::metadata_client::MetadataClient;
+use super::super::protocol::{self, CLUSTER_HEADER, PROTOCOL_HEADER};
+use super::super::server::reason;
+use super::super::{CONNECTION_WINDOW, ClientSecurity, MAX_MESSAGE, STREAM_WINDOW, security};
+use super::ClientError;
+
+/// A replica that shows no sign of life for so long, while a stream is open, is asked for one.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+/// And is gone when it gives none within this time: a stopped process, or a network that lets through one way only.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A TLS handshake that takes longer is given up.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+
+/// What all connections of a client have in common.
+#[derive(Clone)]
+pub(super) struct Dialer {
+    bearer: Option<MetadataValue<Ascii>>,
+    versions: MetadataValue<Ascii>,
+    tls: Option<ClientTlsConfig>,
+    connect_timeout: Duration,
+}
+
+/// Why a call came to nothing.
+#[derive(Clone, Debug)]
+pub(super) enum CallError {
+    /// The replica does not take this caller: wrong token, wrong version, another cluster. A person must act.
+    Refused(String),
+    /// It is not there, or broke down on the way.
+    Broken(String),
+}
+
+impl Dialer {
+    pub(super) fn new(security: &ClientSecurity, connect_timeout: Duration) -> Result<Self, ClientError> {
+        let bearer = security.token.as_ref().map(security::bearer).transpose().map_err(|reason| ClientError(reason.to_owned()))?;
+        let versions = protocol::header().parse().map_err(|_| ClientError("the protocol's versions are no header".to_owned()))?;
+        Ok(Self { bearer, versions, tls: security.tls.as_ref().map(|tls| tls.config().timeout(HANDSHAKE)), connect_timeout })
+    }
+
+    /// A client for the replica at this URL. Connects when it is first used, and again whenever the connection is lost.
+    pub(super) fn client(&self, address: &str) -> Result<MetadataClient<Channel>, String> {
+        Ok(limited(self.endpoint(address)?.connect_lazy()))
+    }
+
+    /// The same, connected already: what is asked now is answered as soon as the network and the replica can.
+    pub(super) async fn connected(&self, address: &str) -> Result<MetadataClient<Channel>, CallError> {
+        let endpoint = self.endpoint(address).map_err(CallError::Refused)?;
+        endpoint.connect().await.map(limited).map_err(|error| CallError::Broken(reason(&error)))
+    }
+
+    fn endpoint(&self, address: &str) -> Result<Endpoint, String> {
+        let wrong = |what: &str| format!("{address} is not the URL of a metadata replica, like http://10.0.0.7:8082: {what}");
+        let url = url::Url::parse(address).map_err(|error| wrong(&error.to_string()))?;
+        if url.host().is_none() {
+            return Err(wrong("it names no host"));
+        }
+        let endpoint = Endpoint::from_shared(address.to_owned())
+            .map_err(|error| wrong(&reason(&error)))?
+            .connect_timeout(self.connect_timeout)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
+        match (url.scheme(), &self.tls) {
+            ("http", None) => Ok(endpoint),
+            ("https", Some(tls)) => endpoint.tls_config(tls.clone()).map_err(|error| format!("metadata.tls: {}", reason(&error))),
+            ("http", Some(_)) => Err(wrong("it is in clear, but metadata.tls is set: use https")),
+            ("https", None) => Err(wrong("it is encrypted: set metadata.tls.ca to the authority of its certificate")),
+            _ => Err(wrong("use http or https")),
+        }
+    }
+
+    /// A call with its headers.
+    pub(super) fn request<T>(&self, message: T, cluster: Option<&str>) -> Request<T> {
+        let mut request = Request::new(message);
+        let headers = request.metadata_mut();
+        headers.insert(PROTOCOL_HEADER, self.versions.clone());
+        if let Some(bearer) = &self.bearer {
+            security::show(headers, bearer);
+        }
+        if let Some(cluster) = cluster.and_then(|cluster| cluster.parse().ok()) {
+            headers.insert(CLUSTER_HEADER, cluster);
+        }
+        request
+    }
+}
+
+fn limited(channel: Channel) -> MetadataClient<Channel> {
+    MetadataClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+}
+
+/// What a failed call means. Only for calls that were answered by nothing but this status.
+pub(super) fn call_error(status: &Status) -> CallError {
+    match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition | Code::Unimplemented => {
+            CallError::Refused(status.message().to_owned())
+        }
+        _ => CallError::Broken(describe(status)),
+    }
+}
+
+/// A status in words, with what caused it: a transport's own message says no more than that it failed.
+pub(super) fn describe(status: &Status) -> String {
+    match std::error::Error::source(status) {
+        Some(source) => reason(source),
+        None if status.message().is_empty() => status.code().description().to_owned(),
+        None => status.message().to_owned(),
+    }
+}

@@ -1,0 +1,104 @@
+//! Questions to protobuf and back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::codec::{Decoded, required, segment_id, segment_ids, uuid_bytes};
+use super::super::rows::proto;
+use super::Query;
+use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, TopicId, TopicName};
+use crate::time::Timestamp;
+use crate::verbs::PageRequest;
+
+/// What does not fit is as good as no bound.
+pub(super) fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+pub(super) fn size(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+fn page_to_proto(namespace: Option<&NamespaceName>, page: &PageRequest) -> proto::PageRequest {
+    proto::PageRequest {
+        namespace: namespace.map(ToString::to_string).unwrap_or_default(),
+        after: page.after.clone(),
+        limit: count(page.limit),
+    }
+}
+
+fn page_from_proto(wire: proto::PageRequest) -> (String, PageRequest) {
+    (wire.namespace, PageRequest { after: wire.after, limit: size(wire.limit) })
+}
+
+pub(super) fn to_proto(query: &Query) -> proto::Query {
+    use proto::query::Kind;
+    let kind = match query {
+        Query::Namespace(name) => Kind::Namespace(name.to_string()),
+        Query::Namespaces(page) => Kind::Namespaces(page_to_proto(None, page)),
+        Query::Topic(namespace, name) => Kind::Topic(proto::TopicName { namespace: namespace.to_string(), name: name.to_string() }),
+        Query::Topics(namespace, page) => Kind::Topics(page_to_proto(Some(namespace), page)),
+        Query::Partitions(topic) => Kind::Partitions(topic.0),
+        Query::Locate { topic, partition, from, max_bytes, max_extents } => Kind::Locate(proto::Locate {
+            topic: topic.0,
+            partition: partition.0,
+            from: from.0,
+            max_bytes: *max_bytes,
+            max_extents: count(*max_extents),
+        }),
+        Query::LocateTime { topic, partition, at } => {
+            Kind::LocateTime(proto::LocateTime { topic: topic.0, partition: partition.0, at_ms: at.as_millis() })
+        }
+        Query::Cursor(namespace, name) => Kind::Cursor(proto::CursorName { namespace: namespace.to_string(), name: name.to_string() }),
+        Query::Cursors(namespace, page) => Kind::Cursors(page_to_proto(Some(namespace), page)),
+        Query::Reclaimable { limit, after, after_object, now, grace } => Kind::Reclaimable(proto::ReclaimableQuery {
+            limit: count(*limit),
+            after: after.map(|(topic, partition)| proto::PartitionKey { topic: topic.0, partition: partition.0 }),
+            after_object: after_object.map(uuid_bytes),
+            now_ms: now.as_millis(),
+            grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+        }),
+        Query::Objects(ids) => Kind::Objects(proto::ObjectIds { ids: ids.iter().copied().map(uuid_bytes).collect() }),
+        Query::Position => Kind::Position(true),
+    };
+    proto::Query { kind: Some(kind) }
+}
+
+pub(super) fn from_proto(wire: proto::Query) -> Decoded<Query> {
+    use proto::query::Kind;
+    Ok(match required(wire.kind, "a question's kind")? {
+        Kind::Namespace(name) => Query::Namespace(NamespaceName::new(&name)?),
+        Kind::Namespaces(page) => Query::Namespaces(page_from_proto(page).1),
+        Kind::Topic(w) => Query::Topic(NamespaceName::new(&w.namespace)?, TopicName::new(&w.name)?),
+        Kind::Topics(page) => {
+            let (namespace, page) = page_from_proto(page);
+            Query::Topics(NamespaceName::new(&namespace)?, page)
+        }
+        Kind::Partitions(topic) => Query::Partitions(TopicId(topic)),
+        Kind::Locate(w) => Query::Locate {
+            topic: TopicId(w.topic),
+            partition: PartitionIndex(w.partition),
+            from: Offset(w.from),
+            max_bytes: w.max_bytes,
+            max_extents: size(w.max_extents),
+        },
+        Kind::LocateTime(w) => {
+            Query::LocateTime { topic: TopicId(w.topic), partition: PartitionIndex(w.partition), at: Timestamp::from_millis(w.at_ms) }
+        }
+        Kind::Cursor(w) => Query::Cursor(NamespaceName::new(&w.namespace)?, CursorName::new(&w.name)?),
+        Kind::Cursors(page) => {
+            let (namespace, page) = page_from_proto(page);
+            Query::Cursors(NamespaceName::new(&namespace)?, page)
+        }
+        Kind::Reclaimable(w) => Query::Reclaimable {
+            limit: size(w.limit),
+            after: w.after.map(|key| (TopicId(key.topic), PartitionIndex(key.partition))),
+            after_object: w.after_object.as_ref().map(|id: &Bytes| segment_id(id)).transpose()?,
+            now: Timestamp::from_millis(w.now_ms),
+            grace: Duration::from_millis(w.grace_ms),
+        },
+        Kind::Objects(w) => Query::Objects(segment_ids(&w.ids)?),
+        Kind::Position(_) => Query::Position,
+    })
+}

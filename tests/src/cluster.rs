@@ -1,0 +1,430 @@
+//! A cluster of the real executable: gateways, metadata replicas, perhaps a compactor, over a real Postgres and a real S3
+//! server, with proxies between them that a test may use for harm. Must never share a database or a bucket with another test.
+
+use std::net::SocketAddr;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use lakefall_servers::port::Port;
+use lakefall_servers::{HttpFaults, Postgres, Proxy, S3};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::client::{Client, Endpoint};
+use crate::load::Ways;
+use crate::place::Place;
+use crate::process::Process;
+
+/// The token that roles show each other.
+pub const TOKEN: &str = "token-of-the-test-cluster";
+/// How long clients of a cluster wait for an answer: longer than the gateways' own deadline.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two looks at something that should become true.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What a process of a cluster does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A metadata replica.
+    Metadata,
+    /// A gateway.
+    Gateway,
+    /// A compactor.
+    Compactor,
+}
+
+/// How a cluster is started: two gateways and two metadata replicas of one shard, unless told otherwise.
+#[derive(Debug)]
+pub struct Options {
+    gateways: usize,
+    replicas: usize,
+    compactor: bool,
+    shards: u32,
+    env: Vec<(Role, String, String)>,
+    own_postgres: bool,
+    own_s3: bool,
+    postgres_proxies: bool,
+    rpc_proxies: bool,
+    store_proxy: bool,
+    alone: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let options = Self {
+            gateways: 2,
+            replicas: 2,
+            compactor: false,
+            shards: 1,
+            env: Vec::new(),
+            own_postgres: false,
+            own_s3: false,
+            postgres_proxies: false,
+            rpc_proxies: false,
+            store_proxy: false,
+            alone: false,
+        };
+        // Tests wait for whole leases, and not for the rate that a cloud's bill suggests.
+        let options = options.env(Role::Metadata, "LAKEFALL_METADATA__LEASE_MS", LEASE.as_millis());
+        options.env(Role::Gateway, "LAKEFALL_SEGMENT__PUTS_PER_SECOND", 100)
+    }
+}
+
+/// The lease of test clusters.
+pub const LEASE: Duration = Duration::from_millis(2_000);
+
+impl Options {
+    /// Sets a `LAKEFALL_*` variable of all processes of a role.
+    pub fn env(mut self, role: Role, name: &str, value: impl ToString) -> Self {
+        self.env.push((role, name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// How many gateways.
+    pub fn gateways(mut self, gateways: usize) -> Self {
+        self.gateways = gateways;
+        self
+    }
+
+    /// How many metadata replicas are started; more may come.
+    pub fn replicas(mut self, replicas: usize) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// How many shards.
+    pub fn shards(mut self, shards: u32) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// With a compactor.
+    pub fn compactor(mut self) -> Self {
+        self.compactor = true;
+        self
+    }
+
+    /// A Postgres of its own, which the test may stop.
+    pub fn own_postgres(mut self) -> Self {
+        self.own_postgres = true;
+        self
+    }
+
+    /// An S3 server of its own, which the test may stop.
+    pub fn own_s3(mut self) -> Self {
+        self.own_s3 = true;
+        self
+    }
+
+    /// With a proxy between each replica and Postgres.
+    pub fn postgres_proxies(mut self) -> Self {
+        self.postgres_proxies = true;
+        self
+    }
+
+    /// With a proxy between each replica and everybody who asks it.
+    pub fn rpc_proxies(mut self) -> Self {
+        self.rpc_proxies = true;
+        self
+    }
+
+    /// With a proxy between the gateways and the S3 server.
+    pub fn store_proxy(mut self) -> Self {
+        self.store_proxy = true;
+        self
+    }
+
+    /// On a machine without other clusters, for tests that measure time.
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    /// Starts the servers it needs and all its processes, and waits until all are ready.
+    pub async fn start(self) -> Cluster {
+        let mut cluster = self.prepare().await;
+        let began = Instant::now();
+        cluster.start().await;
+        println!("cluster: all are ready after {:?}", began.elapsed());
+        cluster
+    }
+
+    /// Starts the servers, and none of its processes.
+    pub async fn prepare(self) -> Cluster {
+        let place = if self.alone { Place::alone().await } else { Place::shared().await };
+        let postgres = if self.own_postgres { Arc::new(Postgres::start(Default::default()).await) } else { Postgres::shared().await };
+        let s3 = if self.own_s3 { Arc::new(S3::start().await) } else { S3::shared().await };
+        let (database, bucket) = (postgres.fresh_database().await, s3.fresh_bucket().await);
+        let home = tempfile::Builder::new().prefix("lakefall-cluster-").tempdir().unwrap();
+        let (replicas, gateways) = (self.replicas, self.gateways);
+        let mut cluster = Cluster {
+            gateways: Vec::new(),
+            replicas: Vec::new(),
+            compactor: None,
+            postgres,
+            s3,
+            database,
+            bucket,
+            options: self,
+            advertised: Vec::new(),
+            listening: Vec::new(),
+            postgres_proxies: Vec::new(),
+            rpc_proxies: Vec::new(),
+            store_proxy: None,
+            ports: Vec::new(),
+            home,
+            _place: place,
+        };
+        if cluster.options.store_proxy {
+            cluster.store_proxy = Some(HttpFaults::start(cluster.s3.address(), 1).await);
+        }
+        for _ in 0..replicas {
+            cluster.add_replica().await;
+        }
+        for _ in 0..gateways {
+            cluster.add_gateway();
+        }
+        if cluster.options.compactor {
+            cluster.compactor = Some(cluster.process(Role::Compactor, "the compactor", Vec::new(), &["Admin"]));
+        }
+        cluster
+    }
+}
+
+/// A cluster. Its processes are killed when it is dropped.
+pub struct Cluster {
+    /// The gateways.
+    pub gateways: Vec<Process>,
+    /// The metadata replicas.
+    pub replicas: Vec<Process>,
+    /// The compactor, if there is one.
+    pub compactor: Option<Process>,
+    /// Where order is kept.
+    pub postgres: Arc<Postgres>,
+    /// Where objects are kept.
+    pub s3: Arc<S3>,
+    /// What stands between each replica and Postgres, if asked for.
+    pub postgres_proxies: Vec<Proxy>,
+    /// What stands between each replica and everybody who asks it, if asked for.
+    pub rpc_proxies: Vec<Proxy>,
+    /// What stands between the gateways and the S3 server, if asked for.
+    pub store_proxy: Option<HttpFaults>,
+    /// The database.
+    pub database: String,
+    /// The bucket.
+    pub bucket: String,
+    options: Options,
+    /// Where others reach each replica.
+    advertised: Vec<String>,
+    /// Where clients reach each gateway.
+    listening: Vec<String>,
+    /// Those of the replicas and gateways, which keep them over all their starts.
+    ports: Vec<Port>,
+    home: TempDir,
+    _place: Place,
+}
+
+impl Cluster {
+    /// Two gateways, two replicas.
+    pub async fn start_default() -> Self {
+        Options::default().start().await
+    }
+
+    /// Adds a metadata replica, which is not started yet.
+    pub async fn add_replica(&mut self) -> &mut Process {
+        let listen = self.reserve();
+        let mut arguments = vec!["--listen".into(), listen.to_string(), "--shards".into(), self.options.shards.to_string()];
+        let mut reached = listen;
+        if self.options.rpc_proxies {
+            let proxy = Proxy::start(listen).await;
+            reached = proxy.address();
+            arguments.extend(["--advertise".into(), format!("http://{reached}")]);
+            self.rpc_proxies.push(proxy);
+        }
+        self.advertised.push(format!("http://{reached}"));
+        let mut database = self.postgres.url_for(&self.database);
+        if self.options.postgres_proxies {
+            let proxy = Proxy::before_postgres(self.postgres.address()).await;
+            database = self.postgres.url_at(proxy.address(), &self.database);
+            self.postgres_proxies.push(proxy);
+        }
+        arguments.extend(["--database".into(), database]);
+        let name = format!("metadata replica {}", self.replicas.len());
+        let process = self.process(Role::Metadata, &name, arguments, &["RPC", "Admin"]);
+        self.replicas.push(process);
+        self.replicas.last_mut().unwrap()
+    }
+
+    /// Adds a gateway, which is not started yet.
+    pub fn add_gateway(&mut self) -> &mut Process {
+        let listen = self.reserve();
+        self.listening.push(format!("http://{listen}"));
+        let name = format!("gateway {}", self.gateways.len());
+        let process = self.process(Role::Gateway, &name, vec!["--listen".into(), listen.to_string()], &["HTTP API", "Admin"]);
+        self.gateways.push(process);
+        self.gateways.last_mut().unwrap()
+    }
+
+    fn reserve(&mut self) -> SocketAddr {
+        self.ports.push(Port::reserve());
+        self.ports.last().unwrap().address()
+    }
+
+    /// Any process of the cluster, with the settings that its role needs; a replica also needs its database.
+    pub fn process(&self, role: Role, name: &str, more: Vec<String>, wanted: &'static [&'static str]) -> Process {
+        self.process_on(&self.bucket, role, name, more, wanted)
+    }
+
+    /// The same on another bucket.
+    pub fn process_on(&self, bucket: &str, role: Role, name: &str, more: Vec<String>, wanted: &'static [&'static str]) -> Process {
+        let mut env: Vec<(String, String)> = vec![("LAKEFALL_METADATA__TOKEN".into(), TOKEN.into())];
+        let mut arguments: Vec<String> = match role {
+            Role::Metadata => vec!["metadata".into()],
+            Role::Gateway => vec!["gateway".into()],
+            Role::Compactor => vec!["compactor".into()],
+        };
+        if role != Role::Metadata {
+            if !more.iter().any(|argument| argument == "--metadata") {
+                arguments.extend(["--metadata".into(), self.metadata_urls()]);
+            }
+            arguments.extend(["--store".into(), format!("s3://{bucket}/lake")]);
+            let proxy = self.store_proxy.as_ref().filter(|_| role == Role::Gateway);
+            let store = [
+                ("ENDPOINT", proxy.map_or_else(|| self.s3.endpoint(), HttpFaults::endpoint)),
+                ("REGION", self.s3.region().to_owned()),
+                ("ACCESS_KEY_ID", self.s3.access_key().to_owned()),
+                ("SECRET_ACCESS_KEY", self.s3.secret().to_owned()),
+                ("ALLOW_HTTP", "true".to_owned()),
+                ("PATH_STYLE", "true".to_owned()),
+            ];
+            env.extend(store.map(|(name, value)| (format!("LAKEFALL_STORE__{name}"), value)));
+        }
+        arguments.extend(["--admin-listen".into(), "127.0.0.1:0".into()]);
+        arguments.extend(more);
+        env.extend(self.options.env.iter().filter(|(of, ..)| *of == role).map(|(_, name, value)| (name.clone(), value.clone())));
+        let log = self.home.path().join(format!("{}.log", name.replace(' ', "-")));
+        Process::new(name, arguments.into_iter().map(Into::into).collect(), env, log, wanted)
+    }
+
+    /// Where the first replicas listen, with commas between them.
+    fn metadata_urls(&self) -> String {
+        self.advertised[..self.options.replicas].join(",")
+    }
+
+    /// Gives gateways that are not started yet a bucket that belongs to an account.
+    pub async fn take_bucket_of(&mut self, owner: &str) {
+        let bucket = format!("{}-of-{}", self.bucket, owner.to_lowercase());
+        self.s3.create_bucket_of(&bucket, owner).await;
+        let before = std::mem::replace(&mut self.bucket, bucket);
+        for process in self.gateways.iter_mut().chain(&mut self.compactor) {
+            process.replace_argument(&format!("s3://{before}/lake"), &format!("s3://{}/lake", self.bucket));
+        }
+    }
+
+    /// Starts all processes that do not run, and waits until all are ready.
+    pub async fn start(&mut self) {
+        // Gateways wait for the metadata service by themselves.
+        let processes = self.replicas.iter_mut().chain(&mut self.gateways).chain(&mut self.compactor);
+        let stopped: Vec<&mut Process> = processes.filter_map(|process| (!process.is_running()).then_some(process)).collect();
+        join_all(stopped.into_iter().map(Process::start)).await;
+    }
+
+    /// SIGTERM to all: gateways and compactor first, then the replicas.
+    pub async fn stop(&mut self) {
+        join_all(self.gateways.iter_mut().chain(&mut self.compactor).filter(|p| p.has_started()).map(Process::stop)).await;
+        join_all(self.replicas.iter_mut().filter(|p| p.has_started()).map(Process::stop)).await;
+    }
+
+    /// `kill -9` to all, and waits for their ends.
+    pub fn kill_nine(&mut self) {
+        self.gateways.iter_mut().chain(&mut self.compactor).chain(&mut self.replicas).for_each(Process::kill_nine);
+    }
+
+    /// How one of them ended; `None` while all run.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.gateways.iter_mut().chain(&mut self.compactor).chain(&mut self.replicas).find_map(Process::ended)
+    }
+
+    /// A client of one gateway, wherever it is started again.
+    pub fn client_of(&self, gateway: usize) -> Client {
+        Client::new(Endpoint::at(&self.listening[gateway])).patience(PATIENCE)
+    }
+
+    /// A client of the first gateway.
+    pub fn client(&self) -> Client {
+        self.client_of(0)
+    }
+
+    /// Clients of all gateways.
+    pub fn ways(&self) -> Ways {
+        (0..self.gateways.len()).map(|gateway| self.client_of(gateway)).collect::<Vec<_>>().into()
+    }
+
+    /// Resident memory of all gateways in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        self.gateways.iter().map(Process::resident_kib).sum()
+    }
+
+    /// All that its processes logged.
+    pub fn whole_log(&self) -> String {
+        self.gateways.iter().chain(&self.compactor).chain(&self.replicas).map(Process::whole_log).collect()
+    }
+
+    /// A statement on the cluster's database.
+    pub async fn sql(&self, statement: &str) -> String {
+        self.postgres.sql(&self.database, statement).await
+    }
+
+    /// Which replica owns a shard at this moment.
+    pub async fn owner(&self, shard: u32) -> Option<usize> {
+        let owner = format!("select address from leases where shard = {shard} and replica is not null and until > clock_timestamp()");
+        let address = self.sql(&owner).await;
+        self.advertised.iter().position(|known| *known == address)
+    }
+
+    /// Waits for a shard's owner.
+    pub async fn wait_for_owner(&self, shard: u32) -> usize {
+        let mut found = None;
+        eventually("the shard has an owner", Duration::from_secs(30), async || {
+            found = self.owner(shard).await;
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
+    }
+
+    /// What stands between the gateways and the S3 server.
+    pub fn store_proxy(&self) -> &HttpFaults {
+        self.store_proxy.as_ref().expect("the cluster was started with a store proxy")
+    }
+
+    /// The segments in the bucket, by key.
+    pub fn segments(&self) -> Vec<String> {
+        let root = self.s3.object_path(&self.bucket, "lake");
+        let mut found = Vec::new();
+        let mut folders = vec![root.join("seg")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+                let path = entry.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "seg") {
+                    found.push(path.strip_prefix(&root).unwrap().to_string_lossy().into_owned());
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Waits until something is true; fails the test with `what` if that takes longer than `within`. Returns how long it took.
+pub async fn eventually(what: &str, within: Duration, mut is: impl AsyncFnMut() -> bool) -> Duration {
+    let began = Instant::now();
+    while !is().await {
+        assert!(began.elapsed() < within, "not within {within:?}: {what}");
+        tokio::time::sleep(LOOK).await;
+    }
+    began.elapsed()
+}

@@ -1,0 +1,43 @@
+//! The end of a run: three readers read everything, and the history is judged.
+
+use std::sync::Arc;
+
+use crate::checker::{Demands, Report, check};
+use crate::history::Asked;
+use crate::load::{Run, Ways};
+
+/// Readers of the last read, numbered apart from those that read during the run.
+const LAST: u32 = 1_000;
+
+/// Reads the whole topic as JSON pages, NDJSON and Arrow, each through the next of the ways, and judges. Panics with the first
+/// violations, and leaves the history in a file.
+pub async fn judge(test: &str, run: Arc<Run>, ways: impl Into<Ways>, demands: Demands) -> Report {
+    let mut ways = ways.into();
+    let ends = ways.now().ends(run.topic).await;
+    for (partition, (start, end)) in ends.into_iter().enumerate() {
+        let partition = partition as u32;
+        assert_eq!(start, 0, "nothing was trimmed");
+        let at = run.recorder.now();
+        let pages = ways.now().read_pages(run.topic, partition, start).await;
+        ways.turn();
+        let lines = ways.now().read_lines(run.topic, partition, start).await;
+        ways.turn();
+        let arrow = ways.now().read_arrow(run.topic, partition, start).await;
+        for (reader, rows) in [pages, lines, arrow].iter().enumerate() {
+            let asked = Asked { reader: LAST + reader as u32, last: true, at, partition, from: start };
+            run.recorder.read(asked, rows, end);
+        }
+    }
+    let run = Arc::into_inner(run).expect("all clients have ended");
+    println!("{test}: {:?}", run.tally);
+    let history = run.recorder.finish();
+    let report = check(&history, demands);
+    println!("{test}: {report}");
+    if !report.violations.is_empty() {
+        let path = std::env::temp_dir().join(format!("lakefall-{test}-history.jsonl"));
+        let kept =
+            history.write(&path).map_or_else(|error| format!("the history could not be written: {error}"), |()| path.display().to_string());
+        panic!("{report}\n{:#?}\nhistory: {kept}", &report.violations[..report.violations.len().min(10)]);
+    }
+    report
+}

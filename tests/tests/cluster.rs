@@ -1,0 +1,38 @@
+//! Gateways and metadata replicas over a real Postgres and a real S3 server, from outside: killed, paused, cut off, lied to.
+//! One binary, so that it is linked once; each file below tells one kind of trouble.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test fails where it stands, and tells what it saw"
+)]
+
+mod cluster {
+    mod caches;
+    mod clocks;
+    mod collection;
+    mod failover;
+    mod kill_points;
+    mod postgres;
+    mod repeats;
+    mod rolling;
+    mod store;
+    mod surroundings;
+    mod takeover;
+    mod zombie;
+}
+
+/// What runs on `lakefall dev` runs on a cluster: the same files, with another thing behind `start`.
+#[path = "system"]
+mod smoke {
+    mod bad_input;
+    mod restart;
+
+    pub(crate) use lakefall_tests::Cluster as Subject;
+
+    pub(crate) async fn start() -> Subject {
+        Subject::start_default().await
+    }
+}

@@ -1,0 +1,91 @@
+//! Machines whose clocks are an hour off, made by libfaketime: order, leases and identities do not follow them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lakefall_tests::checker::Demands;
+use lakefall_tests::cluster::{LEASE, Options};
+use lakefall_tests::dice::seed;
+use lakefall_tests::load::{Load, Run};
+use lakefall_tests::process::Process;
+use lakefall_tests::{Cluster, verdict};
+use serde_json::json;
+
+const PROMPT: Duration = Duration::from_secs(30);
+
+/// Lets a process see another time of day; its monotonic clock stays.
+fn shift(process: &mut Process, by: &str) {
+    process.set_env("LD_PRELOAD", library().display());
+    process.set_env("FAKETIME", by);
+    process.set_env("DONT_FAKE_MONOTONIC", 1);
+    process.set_env("FAKETIME_DONT_RESET", 1);
+}
+
+fn library() -> PathBuf {
+    let given = std::env::var_os("LAKEFALL_TEST_FAKETIME").map(PathBuf::from);
+    let folders = ["x86_64", "aarch64"].map(|machine| PathBuf::from(format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1")));
+    let found = given.into_iter().chain(folders).find(|path| path.is_file());
+    found.expect("there is no libfaketime: run `.ci/faketime`, which installs it, or set LAKEFALL_TEST_FAKETIME")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn owners_whose_clocks_are_two_hours_apart_replace_each_other_and_lose_nothing() {
+    let seed = seed("owner_clocks");
+    let mut cluster = Options::default().prepare().await;
+    shift(&mut cluster.replicas[0], "+1h");
+    shift(&mut cluster.replicas[1], "-1h");
+    cluster.start().await;
+    cluster.client().create_topic("load", 2).await;
+    let (run, ways) = (Run::new("load", 2), cluster.ways());
+    let mut load = Load::new(&run, seed);
+    load.everyone(&ways);
+    for kill in 0..4 {
+        run.acked_more(50, PROMPT).await;
+        let owner = cluster.wait_for_owner(0).await;
+        run.recorder.fault("the owner goes");
+        if kill % 2 == 0 {
+            cluster.replicas[owner].kill_nine();
+        } else {
+            cluster.replicas[owner].stop().await;
+        }
+        let took = run.acked_more(50, LEASE + PROMPT).await;
+        println!("owner_clocks: 50 records {took:?} after the owner went");
+        cluster.replicas[owner].start().await;
+    }
+    load.finish().await;
+    verdict::judge("owner_clocks", run, ways, Demands { faults: 4, acked: 300 }).await;
+    assert!(cluster.ended().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_whose_clock_is_an_hour_off_loses_nothing_and_says_what_is_wrong() {
+    for by in ["+1h", "-1h"] {
+        let mut cluster: Cluster = Options::default().prepare().await;
+        shift(&mut cluster.gateways[0], by);
+        cluster.start().await;
+        // An upload that is denied is tried for a minute: the clock might be set.
+        let (skewed, right) = (cluster.client_of(0).patience(PROMPT * 4), cluster.client_of(1));
+        right.create_topic("t", 1).await;
+        let mut acked = Vec::new();
+        for n in 0..4 {
+            let client = if n % 2 == 0 { &skewed } else { &right };
+            let answer = client.send(client.values("t", "partition=0", n.to_string())).await.unwrap();
+            if answer.status == 200 {
+                acked.push((answer.offsets()[0].1, n));
+                continue;
+            }
+            // Its signatures are not valid at this hour.
+            assert_eq!(n % 2, 0, "{}", answer.text());
+            assert!(matches!(answer.status, 503 | 504), "{}: {}", answer.status, answer.text());
+            let told = format!("{}\n{}", cluster.gateways[0].log(), answer.text()).to_lowercase();
+            assert!(told.contains("clock") || told.contains("time"), "nothing says that the clock is wrong:\n{told}");
+        }
+        println!("gateway_clock {by}: of 2 requests to the gateway, {} were stored", acked.iter().filter(|(_, n)| n % 2 == 0).count());
+        assert!(acked.len() >= 2, "the other gateway is not concerned");
+        for (offset, n) in &acked {
+            let rows = right.page("t", 0, *offset, "").await.unwrap().rows;
+            assert_eq!((rows[0].offset, &rows[0].value[..]), (*offset, json!(n).to_string().as_bytes()));
+        }
+        assert!(cluster.ended().is_none());
+    }
+}
