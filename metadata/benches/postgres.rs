@@ -89,7 +89,14 @@ async fn appends(server: &Postgres, store: &PostgresStore, groups: u32) {
     let tables = log_bytes(server).await - before;
     println!("checkpoint: {rows} rows and {extents} extents in {took:?}");
     println!("log written per extent: {} bytes by appends, {} by the checkpoint", journal / extents, tables / extents);
-    let scan = ExtentScan { topic: topic.id, partition: PartitionIndex(7), from: Offset(0), below: Offset(u64::MAX), max_bytes: 1 << 20, max_extents: 100 };
+    let scan = ExtentScan {
+        topic: topic.id,
+        partition: PartitionIndex(7),
+        from: Offset(0),
+        below: Offset(u64::MAX),
+        max_bytes: 1 << 20,
+        max_extents: 100,
+    };
     let started = Instant::now();
     for _ in 0..1_000 {
         store.scan_extents(SHARD, scan).await.unwrap();

@@ -9,12 +9,12 @@ pub mod metrics;
 mod news;
 pub mod node;
 mod owner;
-pub mod postgres;
 mod peers;
 pub mod placement;
+pub mod postgres;
 pub mod rpc;
-pub mod sqlite;
 mod slots;
+pub mod sqlite;
 pub mod store;
 mod supervisor;
 mod tenure;
@@ -23,6 +23,4 @@ pub use supervisor::rebuild;
 
 pub use node::{Followed, Metadata, News, Node, NodeConfig, NotDone, Roster};
 pub use peers::{Membership, NoPeers, Peers};
-pub use store::{
-    ExtentScan, Holding, Identity, Lease, Loaded, MetadataStore, Replica, ReplicaId, Roll, StoreError, WriterToken,
-};
+pub use store::{ExtentScan, Holding, Identity, Lease, Loaded, MetadataStore, Replica, ReplicaId, Roll, StoreError, WriterToken};

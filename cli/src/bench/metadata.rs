@@ -62,8 +62,7 @@ async fn run(args: &MetadataArgs) -> Result<Report, Failure> {
     let before = groups(&client, shard).await?;
     let (bench, server) = (Usage::read(Who::Bench)?, Usage::of(&args.server_pid)?);
     let started = Instant::now();
-    let generator =
-        Arc::new(Generator { client, ambient, shard, partitions, extents: args.extents, until: started + args.duration });
+    let generator = Arc::new(Generator { client, ambient, shard, partitions, extents: args.extents, until: started + args.duration });
     let workers: Vec<_> = (0..args.in_flight).map(|worker| tokio::spawn(Arc::clone(&generator).work(worker))).collect();
     let mut all = Stats::new()?;
     for worker in workers {
@@ -108,7 +107,12 @@ impl Generator {
         let extents = chosen
             .into_iter()
             .zip(0_u64..)
-            .map(|((topic, partition), i)| ProposedExtent { topic, partition, position: i * u64::from(EXTENT_BYTES), slices: vec![slice()] })
+            .map(|((topic, partition), i)| ProposedExtent {
+                topic,
+                partition,
+                position: i * u64::from(EXTENT_BYTES),
+                slices: vec![slice()],
+            })
             .collect();
         let size = self.extents as u64 * u64::from(EXTENT_BYTES);
         SegmentCommit { segment: SegmentId::mint(now, self.ambient.entropy.draw()), size, extents, atoms: Vec::new() }

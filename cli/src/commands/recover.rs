@@ -44,7 +44,8 @@ pub(crate) struct RecoverArgs {
 
 /// Runs `lakefall recover`.
 pub(crate) fn recover(args: &RecoverArgs, output: &mut Output) -> Result<(), Failure> {
-    let flags = [("data_dir", "--data-dir", &args.data_dir), ("store.url", "--store", &args.store), ("metadata.url", "--database", &args.database)];
+    let flags =
+        [("data_dir", "--data-dir", &args.data_dir), ("store.url", "--store", &args.store), ("metadata.url", "--database", &args.database)];
     let flags = flags.into_iter().filter_map(|(key, flag, text)| Some((key, flag, text.clone()?))).collect();
     let config = Config::load(Config::dev(), &Sources { file: args.config.clone(), flags, ..Sources::from_process() })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use lakefall_metadata::{Membership, Metadata, Node, NoPeers};
+use lakefall_metadata::{Membership, Metadata, NoPeers, Node};
 use lakefall_service::Config;
 use tokio_util::sync::CancellationToken;
 

@@ -29,11 +29,8 @@ pub(crate) struct GatewayArgs {
 
 /// Runs `lakefall gateway` until it is told to stop.
 pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
-    let flags = [
-        ("listen", "--listen", &args.listen),
-        ("metadata.endpoints", "--metadata", &args.metadata),
-        ("store.url", "--store", &args.store),
-    ];
+    let flags =
+        [("listen", "--listen", &args.listen), ("metadata.endpoints", "--metadata", &args.metadata), ("store.url", "--store", &args.store)];
     let config = args.common.load(Config::default(), flags)?;
     parts::require_shared_store(&config)?;
     run(config, |frame| Box::pin(start(frame)))

@@ -158,7 +158,12 @@ fn banner(started: &Started) -> Result<(), Failure> {
 }
 
 /// Waits for `ready`, unless the process is told to stop or `limit` is over.
-async fn until_ready<T>(ready: impl Future<Output = T>, tasks: &Tasks, limit: Duration, late: impl FnOnce() -> String) -> Result<T, Failure> {
+async fn until_ready<T>(
+    ready: impl Future<Output = T>,
+    tasks: &Tasks,
+    limit: Duration,
+    late: impl FnOnce() -> String,
+) -> Result<T, Failure> {
     tokio::select! {
         ready = ready => Ok(ready),
         () = tasks.stopping() => Err(match tasks.failure() {

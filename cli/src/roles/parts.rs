@@ -8,9 +8,9 @@ use lakefall_compactor::{Collector, CollectorConfig};
 use lakefall_gateway::engine::{EngineConfig, IngestConfig};
 use lakefall_gateway::listen::ListenConfig;
 use lakefall_metadata::memory::MemoryStore;
-use lakefall_metadata::sqlite::SqliteStore;
 use lakefall_metadata::postgres::{PostgresConfig, PostgresStore, TlsMode};
 use lakefall_metadata::rpc::{Client, ClientConfig, ClientSecurity, ClientTls, ServerSecurity, ServerTls};
+use lakefall_metadata::sqlite::SqliteStore;
 use lakefall_metadata::{Metadata, MetadataStore, NodeConfig, Replica, ReplicaId, StoreError};
 use lakefall_queue::clock::Ambient;
 use lakefall_service::config::PostgresTls;
@@ -275,7 +275,7 @@ pub(super) fn engine_config(config: &Config) -> Result<EngineConfig, Failure> {
         buffer_bytes: config.ingest.buffer_bytes,
         admission_wait: Duration::from_millis(config.ingest.admission_wait_ms),
     };
-    Ok(EngineConfig { ingest, limits: config.limits.clone(), read_buffer_bytes: EngineConfig::READ_BUFFER_BYTES })
+    Ok(EngineConfig { ingest, limits: config.limits.clone(), read_buffer_bytes: config.read.buffer_bytes })
 }
 
 pub(super) fn listen_config(config: &Config) -> ListenConfig {

@@ -143,6 +143,12 @@ impl Collector {
             () = sweeps => {}
             () = stop.cancelled() => {}
         }
+        // What is restored while nothing runs shall be noticed. If the metadata service is faster, the last mark has to do.
+        match tokio::time::timeout(watch::LAST_MARK, self.check()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "no mark was written at the stop"),
+            Err(_) => tracing::debug!("no mark was written at the stop: it took too long"),
+        }
         Ok(())
     }
 

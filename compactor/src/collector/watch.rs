@@ -11,6 +11,8 @@ use super::{Collector, Sweep};
 
 /// Pause while halted, at most: an operator who has acted wants to see it.
 pub(super) const HALTED_PAUSE: Duration = Duration::from_secs(10);
+/// What the mark at a stop may take.
+pub(super) const LAST_MARK: Duration = Duration::from_secs(1);
 /// Pause after a failure, at most.
 const RETRY: Duration = Duration::from_secs(30);
 

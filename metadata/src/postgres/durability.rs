@@ -24,11 +24,9 @@ pub(super) async fn check(connection: &mut PgConnection, allow_unsafe: bool) -> 
         let major = version / 10_000;
         return Err(StoreError::Misconfigured(format!("the server is PostgreSQL {major}, Lakefall needs 13 or later: upgrade it")));
     }
-    for (unsafe_setting, is_so) in [
-        ("fsync is off", !fsync),
-        ("full_page_writes is off", !full_page_writes),
-        ("synchronous_commit is off", commit == "off"),
-    ] {
+    for (unsafe_setting, is_so) in
+        [("fsync is off", !fsync), ("full_page_writes is off", !full_page_writes), ("synchronous_commit is off", commit == "off")]
+    {
         if is_so && !allow_unsafe {
             return Err(StoreError::Misconfigured(format!(
                 "{unsafe_setting} in PostgreSQL: acknowledged records would be lost in a crash; turn it on, or allow unsafe durability \

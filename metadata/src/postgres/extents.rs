@@ -204,7 +204,8 @@ async fn latest(db: &mut PgConnection, shard: ShardId, rows: &[proto::ExtentRow]
     Ok(latest)
 }
 
-pub(super) const DELETE: &str = "DELETE FROM extents e USING unnest($2::bigint[], $3::int[], $4::bigint[]) AS gone (topic, partition, below)
+pub(super) const DELETE: &str =
+    "DELETE FROM extents e USING unnest($2::bigint[], $3::int[], $4::bigint[]) AS gone (topic, partition, below)
     WHERE e.shard = $1 AND e.topic = gone.topic AND e.partition = gone.partition AND e.base_offset < gone.below";
 
 /// Deletes the extents of each partition below an offset.

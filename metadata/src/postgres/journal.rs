@@ -97,9 +97,8 @@ pub(super) async fn read(db: &mut PgConnection, shard: ShardId, after: u64) -> R
 pub(super) async fn truncate(db: &mut PgConnection, shard: ShardId) -> Result<(), sqlx::Error> {
     for slot in 0..SLOTS {
         let table = table(shard, slot);
-        let done = format!(
-            "SELECT max(seq) <= (SELECT seq FROM checkpoints WHERE shard = $1) FROM {table} WHERE shard = $1 AND slot = {slot}"
-        );
+        let done =
+            format!("SELECT max(seq) <= (SELECT seq FROM checkpoints WHERE shard = $1) FROM {table} WHERE shard = $1 AND slot = {slot}");
         // NULL: it is empty.
         let done = || sqlx::query_scalar::<_, Option<bool>>(AssertSqlSafe(done.clone())).bind(shard.0 as i32);
         if done().fetch_one(&mut *db).await? != Some(true) {

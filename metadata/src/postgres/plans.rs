@@ -31,7 +31,10 @@ async fn explained((server, database): &(Arc<Postgres>, String), generic: bool, 
     let settings: String = PLANNER.iter().map(|(name, value)| format!("SET {name} = {value}; ")).collect();
     let explain = "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF)";
     server
-        .sql(database, &format!("{settings} SET plan_cache_mode = {mode}; BEGIN; PREPARE it AS {sql}; {explain} EXECUTE it({values}); ROLLBACK"))
+        .sql(
+            database,
+            &format!("{settings} SET plan_cache_mode = {mode}; BEGIN; PREPARE it AS {sql}; {explain} EXECUTE it({values}); ROLLBACK"),
+        )
         .await
 }
 

@@ -72,11 +72,8 @@ const DEDUP: Table = Table {
     key: &[("topic", "bigint"), ("hash", "uuid")],
     values: &[("partition", "int"), ("record_offset", "bigint"), ("expires_ms", "bigint")],
 };
-const IDEMPOTENCY: Table = Table {
-    name: "idempotency",
-    key: &[("namespace", "text"), ("key", "text")],
-    values: &[("expires_ms", "bigint"), ("answer", "bytea")],
-};
+const IDEMPOTENCY: Table =
+    Table { name: "idempotency", key: &[("namespace", "text"), ("key", "text")], values: &[("expires_ms", "bigint"), ("answer", "bytea")] };
 
 impl Table {
     /// Parameter 1 is the shard, those after it are the columns. Types that have no arrays of their own here (lists, json,
@@ -299,8 +296,6 @@ pub(super) async fn delete_rows(db: &mut PgConnection, shard: ShardId, keys: &[R
     })
     .await?;
     put(db, &hashes, |rows| query(DEDUP.delete(), shard).bind(column(rows, |k| k.0)).bind(column(rows, |k| k.1))).await?;
-    put(db, &idempotency, |rows| {
-        query(IDEMPOTENCY.delete(), shard).bind(column(rows, |k| k.0.clone())).bind(column(rows, |k| k.1.clone()))
-    })
-    .await
+    put(db, &idempotency, |rows| query(IDEMPOTENCY.delete(), shard).bind(column(rows, |k| k.0.clone())).bind(column(rows, |k| k.1.clone())))
+        .await
 }

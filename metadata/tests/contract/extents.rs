@@ -166,7 +166,8 @@ pub(crate) async fn an_extent_is_found_by_time_whatever_the_order_of_the_times<K
     for (number, portion) in (0_u64..).step_by(4).zip(times.chunks(4)) {
         let commits = (number..).zip(portion).map(|(number, time)| {
             let at = Timestamp::from_millis(*time);
-            let slice = lakefall_queue::ledger::Slice { length: 7, records: 3, first_timestamp: at, max_timestamp: at, ..Default::default() };
+            let slice =
+                lakefall_queue::ledger::Slice { length: 7, records: 3, first_timestamp: at, max_timestamp: at, ..Default::default() };
             commit_slice(number, topic, P0, slice)
         });
         bench.group(commits.collect()).await;

@@ -4,7 +4,7 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use super::{CursorKey, Extent, Ledger, PartitionKey, RetiredExtent};
+use super::{CursorKey, Extent, Ledger, PartitionKey, Refusal, RetiredExtent};
 use crate::error::{Error, Result};
 use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, SegmentId, TopicId, TopicName};
 use crate::time::Timestamp;
@@ -206,7 +206,7 @@ impl Ledger {
     }
 
     fn located(&self, topic: TopicId, partition: PartitionIndex) -> Result<(&super::Partition, Located)> {
-        let gone = || Error::unavailable("the topic was deleted or changed while the request was under way");
+        let gone = || Refusal::TopicGone.into_error();
         let state = self.partitions.get(&(topic, partition)).ok_or_else(gone)?;
         let located = Located {
             log_start: state.log_start,

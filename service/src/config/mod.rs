@@ -16,7 +16,7 @@ use url::Url;
 pub use load::{ConfigError, Sources};
 pub use metadata::{MetadataConfig, MetadataTlsConfig, PostgresSettings, PostgresTls};
 pub use sections::{
-    CacheConfig, CollectorConfig, HttpConfig, IngestConfig, LogConfig, LogFormat, SegmentConfig, StoreConfig, UploadsConfig,
+    CacheConfig, CollectorConfig, HttpConfig, IngestConfig, LogConfig, LogFormat, ReadConfig, SegmentConfig, StoreConfig, UploadsConfig,
 };
 
 /// Everything that can be set. Sizes are bytes, times milliseconds.
@@ -40,6 +40,8 @@ pub struct Config {
     pub uploads: UploadsConfig,
     /// How much is accepted before it is stored.
     pub ingest: IngestConfig,
+    /// How much readers hold at once.
+    pub read: ReadConfig,
     /// What is kept near for readers.
     pub cache: CacheConfig,
     /// How what nobody needs any more is let go of.
@@ -63,6 +65,7 @@ impl Default for Config {
             segment: SegmentConfig::default(),
             uploads: UploadsConfig::default(),
             ingest: IngestConfig::default(),
+            read: ReadConfig::default(),
             cache: CacheConfig::default(),
             collector: CollectorConfig::default(),
             http: HttpConfig::default(),

@@ -131,6 +131,21 @@ impl Default for IngestConfig {
     }
 }
 
+/// How much readers hold at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReadConfig {
+    /// Bytes of answers held at once, for all readers together; past it readers wait their turn and get smaller pages. A single
+    /// answer takes a quarter at most. Default 128 MiB; 16 MiB to 64 GiB.
+    pub buffer_bytes: usize,
+}
+
+impl Default for ReadConfig {
+    fn default() -> Self {
+        Self { buffer_bytes: 128 << 20 }
+    }
+}
+
 /// What is kept near for readers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

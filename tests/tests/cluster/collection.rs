@@ -11,11 +11,11 @@ const DELETED: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_segments_of_a_deleted_topic_are_deleted_a_grace_later_and_those_of_others_stay() {
-    let options = Options::default()
-        .shards(2)
-        .compactor()
-        .env(Role::Compactor, "LAKEFALL_COLLECTOR__GRACE_SECONDS", 1)
-        .env(Role::Compactor, "LAKEFALL_COLLECTOR__INTERVAL_SECONDS", 1);
+    let options = Options::default().shards(2).compactor().env(Role::Compactor, "LAKEFALL_COLLECTOR__GRACE_SECONDS", 1).env(
+        Role::Compactor,
+        "LAKEFALL_COLLECTOR__INTERVAL_SECONDS",
+        1,
+    );
     let mut cluster = options.start().await;
     let client = cluster.client();
     for topic in ["kept", "deleted"] {

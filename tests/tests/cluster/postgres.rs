@@ -159,7 +159,11 @@ async fn reads_of_located_records_go_on_while_the_metadata_service_is_away() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_postgres_slows_down_and_nothing_else() {
     let seed = seed("slow_postgres");
-    let mut cluster = Options::default().postgres_proxies().env(lakefall_tests::cluster::Role::Gateway, "LAKEFALL_INGEST__BUFFER_BYTES", 16 << 20).start().await;
+    let mut cluster = Options::default()
+        .postgres_proxies()
+        .env(lakefall_tests::cluster::Role::Gateway, "LAKEFALL_INGEST__BUFFER_BYTES", 16 << 20)
+        .start()
+        .await;
     cluster.client().create_topic("load", 2).await;
     let (run, ways) = (Run::new("load", 2), cluster.ways());
     let mut load = Load::new(&run, seed);

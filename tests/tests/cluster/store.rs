@@ -146,7 +146,10 @@ async fn answers_of_the_store_that_are_cut_shifted_or_flipped_are_never_served()
         proxy.add(Rule::new(fault).method(Method::GET).probability(0.3));
         let errors = read_all(&reader, &rows).await;
         let happened = injected(proxy, fault);
-        println!("download_faults: {fault:?} happened {happened} times in {} requests, {errors} errors were answered", proxy.requests().len());
+        println!(
+            "download_faults: {fault:?} happened {happened} times in {} requests, {errors} errors were answered",
+            proxy.requests().len()
+        );
         assert!(happened > 0, "{fault:?} did not happen");
         proxy.heal();
     }

@@ -1,7 +1,7 @@
 //! A table of bad requests. Each gets the documented status and code, changes nothing, and leaves the server as it was.
 
-use lakefall_tests::rows::gzip;
 use lakefall_tests::Client;
+use lakefall_tests::rows::gzip;
 use reqwest::Method;
 use serde_json::json;
 

@@ -18,8 +18,8 @@ use self::known::Known;
 use self::report::Report;
 use super::Output;
 use super::stored::{Stored, unreadable};
-use crate::roles::parts::open_store;
 use crate::failure::Failure;
+use crate::roles::parts::open_store;
 
 /// Verifies what is stored.
 #[derive(Debug, Args)]
@@ -40,7 +40,8 @@ pub(crate) struct FsckArgs {
 
 /// Runs `lakefall fsck`.
 pub(crate) fn fsck(args: &FsckArgs, output: &mut Output) -> Result<(), Failure> {
-    let flags = [("data_dir", "--data-dir", &args.data_dir), ("store.url", "--store", &args.store), ("metadata.url", "--database", &args.database)];
+    let flags =
+        [("data_dir", "--data-dir", &args.data_dir), ("store.url", "--store", &args.store), ("metadata.url", "--database", &args.database)];
     let flags = flags.into_iter().filter_map(|(key, flag, text)| Some((key, flag, text.clone()?))).collect();
     let config = Config::load(Config::dev(), &Sources { file: args.config.clone(), flags, ..Sources::from_process() })?;
     // What is named apart from the folder needs none.

@@ -28,6 +28,8 @@ const NEXT_AFTER: Duration = Duration::from_millis(200);
 const GIVE_UP: Duration = Duration::from_secs(3);
 /// Pause between two rounds at least, about: callers that find the wrong owner all want one.
 const BETWEEN: Duration = Duration::from_millis(30);
+/// Pause after a round that came to nothing, although nobody wants another: a client that starts first waits for a replica.
+const AFTER_TROUBLE: Duration = Duration::from_millis(500);
 /// A round that nobody wanted: for the clock, and for replicas that joined.
 const REFRESH: Duration = Duration::from_secs(20);
 /// Most shards that are believed.
@@ -151,7 +153,8 @@ impl Directory {
             };
             self.learn(found, refused, &time);
             let pause = tokio::time::sleep(jittered(BETWEEN, &ambient));
-            let idle = tokio::time::sleep(jittered(REFRESH, &ambient));
+            let idle = if self.look(|known| known.trouble.is_some()) { AFTER_TROUBLE } else { REFRESH };
+            let idle = tokio::time::sleep(jittered(idle, &ambient));
             tokio::select! {
                 () = async { pause.await; self.wanted.notified().await } => {}
                 () = idle => {}

@@ -83,7 +83,8 @@ async fn a_take_waits_for_the_append_under_way_and_sees_it() {
     let (place, store, old) = owner().await;
     let mut blocker = place.session().await;
     // Another transaction is about to write the same place, so that the append waits with its shard's row locked.
-    run(&mut blocker, "BEGIN; INSERT INTO journal (shard, slot, seq, epoch, writer, payload) VALUES (0, 0, 1, 9, gen_random_uuid(), '')").await;
+    run(&mut blocker, "BEGIN; INSERT INTO journal (shard, slot, seq, epoch, writer, payload) VALUES (0, 0, 1, 9, gen_random_uuid(), '')")
+        .await;
     let mut append = start_append(&store, old, 1);
     until_stalled(&place, &mut append).await;
     store.release(&old).await.unwrap();
@@ -102,7 +103,8 @@ async fn a_take_waits_for_the_append_under_way_and_sees_it() {
 async fn a_take_that_meets_a_hanging_append_gives_up_after_the_lock_timeout_and_changes_nothing() {
     let (place, store, old) = owner().await;
     let mut blocker = place.session().await;
-    run(&mut blocker, "BEGIN; INSERT INTO journal (shard, slot, seq, epoch, writer, payload) VALUES (0, 0, 1, 9, gen_random_uuid(), '')").await;
+    run(&mut blocker, "BEGIN; INSERT INTO journal (shard, slot, seq, epoch, writer, payload) VALUES (0, 0, 1, 9, gen_random_uuid(), '')")
+        .await;
     // This one waits longer than the other is ready to.
     let patient = PostgresConfig { lock_timeout: Duration::from_secs(60), statement_timeout: Duration::from_secs(60), ..place.config() };
     let patient = Arc::new(PostgresStore::connect(&patient, replica(1), LONG).await.unwrap());
@@ -124,7 +126,8 @@ async fn a_take_that_meets_a_hanging_append_gives_up_after_the_lock_timeout_and_
 async fn an_append_whose_backend_is_killed_is_unknown_and_settled_by_writing_it_again() {
     let (place, store, lease) = owner().await;
     let mut blocker = place.session().await;
-    run(&mut blocker, "BEGIN; INSERT INTO journal (shard, slot, seq, epoch, writer, payload) VALUES (0, 0, 1, 9, gen_random_uuid(), '')").await;
+    run(&mut blocker, "BEGIN; INSERT INTO journal (shard, slot, seq, epoch, writer, payload) VALUES (0, 0, 1, 9, gen_random_uuid(), '')")
+        .await;
     let mut killed = start_append(&store, lease, 1);
     until_stalled(&place, &mut killed).await;
     place.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ 'WITH reign' AND usename = 'lakefall'").await;

@@ -51,7 +51,9 @@ async fn filled() -> (PostgresPlace, Bench) {
     let trim = Command::Trim { topic: other, partition: None, before: Offset(1) };
     bench.group(vec![Command::PutCursor { namespace: ns(), change }, trim]).await;
     let extents = vec![RetiredExtent { base_offset: Offset(0), records: 1, length: 100, object: segment(3) }];
-    bench.group(vec![Command::Retire { topic: other, partition: P0, extents }, Command::RefuseSegments { segments: vec![segment(9)] }]).await;
+    bench
+        .group(vec![Command::Retire { topic: other, partition: P0, extents }, Command::RefuseSegments { segments: vec![segment(9)] }])
+        .await;
     bench.checkpoint().await;
     bench.group(vec![commit(4, topic, 1)]).await;
     bench.group(vec![put_topic("third", 1)]).await;

@@ -26,7 +26,8 @@ impl PostgresPlace {
         let deadline = Instant::now() + PATIENCE;
         while self.sql(query).await != "t" {
             if Instant::now() >= deadline {
-                let sessions = self.sql("SELECT state, wait_event_type, wait_event, query FROM pg_stat_activity WHERE datname = current_database()");
+                let sessions =
+                    self.sql("SELECT state, wait_event_type, wait_event, query FROM pg_stat_activity WHERE datname = current_database()");
                 panic!("it never comes about: {query}\n{}", sessions.await);
             }
             sleep(Duration::from_millis(5)).await;

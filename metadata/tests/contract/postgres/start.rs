@@ -48,7 +48,10 @@ async fn a_server_out_of_reach_is_told_and_may_be_tried_again() {
     let port = lakefall_servers::port::Port::reserve();
     let config = PostgresConfig::new(format!("postgres://a@{}/b", port.address()));
     let Err(StoreError::NotApplied(told)) = connect(&config).await else { panic!("it was reached") };
-    assert!(told.starts_with(&format!("PostgreSQL at {} cannot be reached: ", port.address())) && told.contains("check the address"), "{told}");
+    assert!(
+        told.starts_with(&format!("PostgreSQL at {} cannot be reached: ", port.address())) && told.contains("check the address"),
+        "{told}"
+    );
 }
 
 #[tokio::test]
@@ -115,7 +118,9 @@ async fn a_database_without_tables_or_for_other_programs_is_refused_with_what_to
     let told = refused(&config).await;
     assert_eq!(told, "the database has schema 7, which is for programs of schema 5 and later, and this one is of 1: upgrade it");
     place.sql("UPDATE cluster SET schema = 0, oldest_program = 0").await;
-    assert!(refused(&config).await.starts_with("the database has schema 0, this program needs 1 or later: run `lakefall metadata migrate`"));
+    assert!(
+        refused(&config).await.starts_with("the database has schema 0, this program needs 1 or later: run `lakefall metadata migrate`")
+    );
 }
 
 #[tokio::test]
@@ -199,7 +204,10 @@ async fn a_server_with_tls_is_reached_as_asked() {
     let store = connect(&verified).await.unwrap();
     store.initialize(1).await.unwrap();
     store.take(SHARD).await.unwrap();
-    assert_eq!(server.sql("postgres", "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'lakefall'").await, "t");
+    assert_eq!(
+        server.sql("postgres", "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'lakefall'").await,
+        "t"
+    );
     let told = refused(&PostgresConfig { tls: Some(TlsMode::VerifyFull), ca_file: None, ..config }).await;
     assert!(told.starts_with("no TLS with PostgreSQL at"), "{told}");
 }
