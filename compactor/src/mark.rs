@@ -10,7 +10,7 @@
 //! | `version` | 1 |
 //! | `generation` | raised by `lakefall recover`; a mark of a higher generation replaces one of a lower |
 //! | `cluster`, `incarnation` | the identity of the metadata store |
-//! | `shards` | of each shard: `shard`, the highest `seq` journaled, the highest `epoch` |
+//! | `shards` | of each shard, its last entry: `shard`, `seq`, `epoch`, and `time`, which no other entry at that place has |
 //! | `written_at` | the ledger's time |
 //! | `spared` | `from` and `until`: what was minted in between is never taken for an orphan |
 
@@ -52,8 +52,24 @@ pub struct MarkedShard {
     pub shard: ShardId,
     /// Its last entry.
     pub seq: JournalSeq,
-    /// Its highest reign.
+    /// The reign that wrote it.
     pub epoch: Epoch,
+    /// The ledger's time at that entry.
+    pub time: Timestamp,
+}
+
+impl MarkedShard {
+    /// A shard as it is.
+    fn of(shard: usize, at: &JournalPosition) -> Self {
+        Self { shard: ShardId(shard as u32), seq: at.seq, epoch: at.epoch, time: at.time }
+    }
+
+    /// Whether a ledger whose last entry is `at` may have gone on from here. A restored one that was served since may have
+    /// come to the same place: then the entry there is another.
+    fn may_lead_to(&self, at: &JournalPosition) -> bool {
+        let same = at.epoch == self.epoch && at.time == self.time;
+        at.epoch >= self.epoch && at.time >= self.time && (at.seq > self.seq || (at.seq == self.seq && same))
+    }
 }
 
 /// Two moments and what lies between, both included.
@@ -70,18 +86,16 @@ pub struct Span {
 pub enum Halt {
     /// A ledger is behind the mark.
     #[error(
-        "shard {} was at entry {} of epoch {} and is at entry {} of epoch {}: the metadata store was restored to an earlier point, and \
-         records that were acknowledged since may be lost. Their objects are still there and nothing is deleted: \
-         `lakefall recover` lists them",
-        .marked.shard, .marked.seq, .marked.epoch, .seq, .epoch
+        "shard {} was at entry {} of epoch {}, written at {}, and is at entry {} of epoch {}, written at {}: the metadata store was \
+         restored to an earlier point, and records that were acknowledged since may be lost. Their objects are still there and \
+         nothing is deleted: `lakefall recover` lists them",
+        .marked.shard, .marked.seq, .marked.epoch, .marked.time, .found.seq, .found.epoch, .found.time
     )]
     Rewound {
         /// What the mark says.
         marked: MarkedShard,
         /// The shard's last entry.
-        seq: JournalSeq,
-        /// Its reign.
-        epoch: Epoch,
+        found: MarkedShard,
     },
     /// The bucket is another cluster's, or two clusters write into it.
     #[error(
@@ -135,13 +149,12 @@ struct Version {
 impl Mark {
     /// A mark of how far the ledgers are; `positions` in the order of the shards.
     pub fn new(generation: u64, identity: &Identity, positions: &[JournalPosition], written_at: Timestamp, spared: Vec<Span>) -> Self {
-        let marked = |(shard, at): (usize, &JournalPosition)| MarkedShard { shard: ShardId(shard as u32), seq: at.seq, epoch: at.epoch };
         Self {
             version: VERSION,
             generation,
             cluster: identity.cluster.clone(),
             incarnation: identity.incarnation.clone(),
-            shards: positions.iter().enumerate().map(marked).collect(),
+            shards: positions.iter().enumerate().map(|(shard, at)| MarkedShard::of(shard, at)).collect(),
             written_at,
             spared,
         }
@@ -173,10 +186,11 @@ impl Mark {
             return Err(Halt::OtherIncarnation { marked: self.incarnation.clone(), found: identity.incarnation.clone() });
         }
         for marked in &self.shards {
-            let found = positions.get(marked.shard.0 as usize);
-            let (seq, epoch) = found.map_or_else(Default::default, |at| (at.seq, at.epoch));
-            if seq < marked.seq || epoch < marked.epoch {
-                return Err(Halt::Rewound { marked: *marked, seq, epoch });
+            let shard = marked.shard.0 as usize;
+            let nothing = JournalPosition { seq: JournalSeq(0), epoch: Epoch(0), time: Timestamp::default() };
+            let found = positions.get(shard).unwrap_or(&nothing);
+            if !marked.may_lead_to(found) {
+                return Err(Halt::Rewound { marked: *marked, found: MarkedShard::of(shard, found) });
             }
         }
         Ok(())
@@ -201,7 +215,7 @@ impl Mark {
     #[must_use]
     pub fn raised(mut self, positions: &[JournalPosition], now: Timestamp) -> Self {
         for (shard, at) in positions.iter().enumerate() {
-            self.raise(MarkedShard { shard: ShardId(shard as u32), seq: at.seq, epoch: at.epoch });
+            self.raise(MarkedShard::of(shard, at));
         }
         self.written_at = self.written_at.max(now);
         self
@@ -220,11 +234,8 @@ impl Mark {
 
     fn raise(&mut self, marked: MarkedShard) {
         match self.shards.binary_search_by_key(&marked.shard, |known| known.shard) {
-            Ok(at) => {
-                let known = &mut self.shards[at];
-                known.seq = known.seq.max(marked.seq);
-                known.epoch = known.epoch.max(marked.epoch);
-            }
+            Ok(at) if self.shards[at].seq < marked.seq => self.shards[at] = marked,
+            Ok(_) => {}
             Err(at) => self.shards.insert(at, marked),
         }
     }
@@ -256,7 +267,8 @@ mod tests {
     {
       "shard": 0,
       "seq": 7,
-      "epoch": 3
+      "epoch": 3,
+      "time": "1970-01-01T00:00:01.000Z"
     }
   ],
   "written_at": "2026-01-31T08:00:00.000Z",
@@ -287,7 +299,9 @@ mod tests {
     #[test]
     fn a_ledger_at_the_mark_or_beyond_is_no_reason_to_halt() {
         let mark = mark(0, &[at(7, 3), at(9, 1)]);
-        for positions in [[at(7, 3), at(9, 1)], [at(8, 3), at(10, 4)]] {
+        for positions in
+            [[at(7, 3), at(9, 1)], [at(8, 3), at(10, 4)], [JournalPosition { time: Timestamp::from_millis(1_001), ..at(8, 3) }, at(9, 1)]]
+        {
             assert_eq!(mark.judge(&identity("c", "i"), &positions), Ok(()));
         }
     }
@@ -300,14 +314,17 @@ mod tests {
         assert_eq!(reason(&same, &[at(7, 3), at(8, 1)]), "rewound");
         assert_eq!(reason(&same, &[at(9, 2), at(9, 1)]), "rewound", "an epoch never goes back");
         assert_eq!(reason(&same, &[at(7, 3)]), "rewound", "a shard is missing");
+        let another = JournalPosition { time: Timestamp::from_millis(1_001), ..at(7, 3) };
+        assert_eq!(reason(&same, &[another, at(9, 1)]), "rewound", "restored and started: another entry at the same place");
+        assert_eq!(reason(&same, &[at(7, 4), at(9, 1)]), "rewound", "of another reign");
         assert_eq!(reason(&identity("c", "j"), &[at(9, 9), at(9, 9)]), "other_incarnation");
         assert_eq!(reason(&identity("d", "i"), &[at(9, 9), at(9, 9)]), "other_cluster");
     }
 
     #[test]
     fn an_older_mark_written_over_a_newer_one_takes_nothing_back() {
-        let (low, high) = (mark(0, &[at(7, 3), at(9, 1)]), mark(0, &[at(6, 4), at(12, 1)]));
-        let both = mark(0, &[at(7, 4), at(12, 1)]);
+        let (low, high) = (mark(0, &[at(7, 3), at(9, 1)]), mark(0, &[at(6, 3), at(12, 2)]));
+        let both = mark(0, &[at(7, 3), at(12, 2)]);
         assert_eq!(low.clone().merged(high.clone()), both);
         assert_eq!(high.merged(low), both);
     }

@@ -12,7 +12,6 @@
 mod cluster {
     mod caches;
     mod clocks;
-    mod collection;
     mod failover;
     mod kill_points;
     mod postgres;

@@ -22,6 +22,7 @@ mod system {
     mod second_server;
     mod sigterm;
     mod slow_client;
+    mod upgrade;
 
     /// What the tests that also run on a cluster start (see `cluster.rs`).
     pub(crate) use lakefall_tests::Server as Subject;

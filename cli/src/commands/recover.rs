@@ -60,15 +60,17 @@ pub(crate) fn recover(args: &RecoverArgs, output: &mut Output) -> Result<(), Fai
 struct Outcome {
     #[serde(flatten)]
     report: Report,
-    /// A new mark was written: the collector goes on.
+    /// A new mark was written: the collector goes on from there.
     accepted: bool,
 }
 
 impl Outcome {
     fn lines(&self) -> Vec<String> {
         let mut lines = self.report.lines();
-        if self.accepted {
+        if self.accepted && self.report.is_halted() {
             lines.push("Accepted: a running collector goes on within a few seconds.".to_owned());
+        } else if self.accepted {
+            lines.push("Discarded: the next sweep deletes what no ledger knows.".to_owned());
         }
         lines
     }
@@ -81,7 +83,8 @@ async fn run(config: &Config, args: &RecoverArgs) -> Result<Outcome, Failure> {
     if report.is_halted() && args.discard && !args.accept {
         return Err(Failure::Usage("the collector is halted: look at `lakefall recover`, then give --accept as well".to_owned()));
     }
-    if !args.accept && !args.discard {
+    // Where nothing is halted there is nothing to accept: it would only keep what is orphaned by chance.
+    if !args.discard && !(args.accept && report.is_halted()) {
         return Ok(Outcome { report, accepted: false });
     }
     accept(&ledgers, &store, &report, Decision { discard: args.discard }).await.map_err(|error| failed(&error))?;

@@ -54,6 +54,9 @@ struct MigrateArgs {
     /// The database: postgres://user@host/name.
     #[arg(long, value_name = "URL")]
     database: Option<String>,
+    /// Shards of the cluster, fixed at its creation [default: 16].
+    #[arg(long, value_name = "COUNT")]
+    shards: Option<String>,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -61,7 +64,8 @@ struct MigrateArgs {
 /// Runs `lakefall metadata` until it is told to stop.
 pub(crate) fn metadata(args: MetadataArgs) -> Result<(), Failure> {
     if let Some(MetadataCommand::Migrate(args)) = args.command {
-        let config = args.common.load(Config::default(), [("metadata.url", "--database", &args.database)])?;
+        let flags = [("metadata.url", "--database", &args.database), ("metadata.shards", "--shards", &args.shards)];
+        let config = args.common.load(Config::default(), flags)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::Failed(format!("the runtime did not start: {error}")))?;
         return runtime.block_on(parts::migrate(&config));

@@ -14,7 +14,7 @@ use lakefall_metadata::sqlite::SqliteStore;
 use lakefall_metadata::{Metadata, MetadataStore, NodeConfig, Replica, ReplicaId, StoreError};
 use lakefall_queue::clock::Ambient;
 use lakefall_service::config::PostgresTls;
-use lakefall_service::{Config, Secret, Tasks};
+use lakefall_service::{Config, Secret, Tasks, system_ambient};
 use lakefall_storage::cache::{CacheConfig, DiskConfig};
 use lakefall_storage::store::{AccessKey, Encryption, S3Options, Store, StoreOptions};
 
@@ -98,8 +98,12 @@ pub(crate) fn replica(ambient: &Ambient, address: String) -> Replica {
 }
 
 /// Brings the schema of the database up to date.
+///
+/// The shards' journals are tables too, and belong to whoever makes them: so they are made here as well.
 pub(super) async fn migrate(config: &Config) -> Result<(), Failure> {
-    PostgresStore::migrate(&postgres_config(config)?).await.map_err(metadata_failure)
+    PostgresStore::migrate(&postgres_config(config)?).await.map_err(metadata_failure)?;
+    let store = open_postgres(config, &replica(&system_ambient(), String::new()), false).await?;
+    store.initialize(config.metadata.shards).await.map_err(metadata_failure)
 }
 
 fn postgres_config(config: &Config) -> Result<PostgresConfig, Failure> {
@@ -249,7 +253,8 @@ pub(super) fn cache_config(config: &Config) -> CacheConfig {
 /// Starts the collector. It stops with the first word of the stop, long before the metadata service that it asks: what it was
 /// at is taken up again.
 pub(super) fn start_collector(config: &Config, metadata: Arc<dyn Metadata>, store: Store, ambient: Ambient, tasks: &Tasks) {
-    let collector = Collector::new(collector_config(config), metadata, store, ambient);
+    let folder = config.store_url().ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok());
+    let collector = Collector::new(collector_config(config), metadata, store, ambient).with_local_folder(folder);
     tasks.spawn_critical("collector", collector.run(tasks.token()));
 }
 

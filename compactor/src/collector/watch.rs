@@ -11,23 +11,25 @@ use super::{Collector, Sweep};
 
 /// Pause while halted, at most: an operator who has acted wants to see it.
 pub(super) const HALTED_PAUSE: Duration = Duration::from_secs(10);
-/// What the mark at a stop may take.
-pub(super) const LAST_MARK: Duration = Duration::from_secs(1);
+/// From the first append to the mark that covers it: those that come with it are covered too.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Pause after a failure, at most.
 const RETRY: Duration = Duration::from_secs(30);
 
 type Feed = broadcast::Receiver<Arc<News>>;
 
 impl Collector {
-    /// Compares the ledgers with the mark and raises it: at once, and then when something was appended.
+    /// Compares the ledgers with the mark and raises it: at once, soon after the first append, and then when something was
+    /// appended and the last mark is old enough.
     pub(super) async fn keep_marking(&self, mut news: Feed) {
+        let mut earliest = Instant::now();
         loop {
             news = news.resubscribe();
-            let begun = Instant::now();
             match self.check().await {
                 Ok(None) => {
                     appended(&mut news).await;
-                    sleep_until(begun + self.config.mark_interval).await;
+                    sleep_until(earliest.max(Instant::now() + SETTLE)).await;
+                    earliest = Instant::now() + self.config.mark_interval;
                 }
                 Ok(Some(_)) => sleep(HALTED_PAUSE).await,
                 Err(error) => {

@@ -27,7 +27,7 @@ pub struct Report {
     pub objects: u64,
     /// Objects that hold records for a shard which does not know the object, by the time when they were made.
     pub unknown: Vec<UnknownObject>,
-    /// Records in those that are neither in flight nor unreadable.
+    /// Records in those. Where nothing speaks for a loss, without what is in flight.
     pub records_at_risk: u64,
 }
 
@@ -74,8 +74,10 @@ pub struct ShardReport {
     pub shard: ShardId,
     /// Its last entry.
     pub seq: JournalSeq,
-    /// Its reign.
+    /// The reign that wrote it.
     pub epoch: Epoch,
+    /// When.
+    pub time: Timestamp,
     /// The last entry by the mark.
     pub marked_seq: Option<JournalSeq>,
     /// The reign by the mark.
@@ -139,6 +141,7 @@ impl Report {
                 shard,
                 seq: at.seq,
                 epoch: at.epoch,
+                time: at.time,
                 marked_seq: marked.map(|marked| marked.seq),
                 marked_epoch: marked.map(|marked| marked.epoch),
             }
@@ -150,16 +153,23 @@ impl Report {
             written_at: mark.written_at,
         };
         let Identity { cluster, incarnation } = identity;
-        Self {
+        let mut report = Self {
             state,
             cluster,
             incarnation,
             mark: mark.map(seen),
             shards: positions.iter().enumerate().map(shard).collect(),
             objects,
-            records_at_risk: unknown.iter().filter(|object| !object.in_flight).flat_map(|object| &object.ranges).map(|r| r.records).sum(),
+            records_at_risk: 0,
             unknown,
-        }
+        };
+        report.records_at_risk = report.at_risk().map(|range| range.records).sum();
+        report
+    }
+
+    fn at_risk(&self) -> impl Iterator<Item = &RangeAtRisk> {
+        let counts = |object: &&UnknownObject| self.is_halted() || object.spared || !object.in_flight;
+        self.unknown.iter().filter(counts).flat_map(|object| &object.ranges)
     }
 
     /// Whether the collector deletes nothing until an operator accepts.
@@ -170,7 +180,7 @@ impl Report {
     /// The ledgers as they were when this was found.
     pub(super) fn as_seen(&self) -> Option<Mark> {
         let identity = Identity { cluster: self.cluster.clone(), incarnation: self.incarnation.clone() };
-        let at = |shard: &ShardReport| JournalPosition { seq: shard.seq, epoch: shard.epoch, time: Timestamp::default() };
+        let at = |shard: &ShardReport| JournalPosition { seq: shard.seq, epoch: shard.epoch, time: shard.time };
         let positions: Vec<JournalPosition> = self.shards.iter().map(at).collect();
         (!positions.is_empty()).then(|| Mark::new(0, &identity, &positions, Timestamp::default(), Vec::new()))
     }
@@ -190,10 +200,13 @@ impl Report {
         lines.extend(self.unknown.iter().flat_map(UnknownObject::lines));
         lines.push(String::new());
         if !self.unknown.is_empty() {
-            lines.push(format!(
-                "{} records may be lost: they were acknowledged, unless their gateway died or was refused first.",
-                self.records_at_risk
-            ));
+            let doubtful = self.is_halted() || self.unknown.iter().any(|object| object.spared);
+            let what = if doubtful {
+                "records may be lost: they were acknowledged, unless their gateway died or was refused first."
+            } else {
+                "records lie in objects that no ledger knows: their gateway died or was refused before it acknowledged them."
+            };
+            lines.push(format!("{} {what}", self.records_at_risk));
             lines.extend(self.by_partition());
             lines.push(String::new());
         }
@@ -203,7 +216,7 @@ impl Report {
 
     fn by_partition(&self) -> Vec<String> {
         let mut sums: BTreeMap<(&str, PartitionIndex), (u64, Timestamp, Timestamp)> = BTreeMap::new();
-        for range in self.unknown.iter().filter(|object| !object.in_flight).flat_map(|object| &object.ranges) {
+        for range in self.at_risk() {
             let sum = sums.entry((range.name(), range.partition)).or_insert((0, range.first_timestamp, range.last_timestamp));
             *sum = (sum.0 + range.records, sum.1.min(range.first_timestamp), sum.2.max(range.last_timestamp));
         }

@@ -66,17 +66,17 @@ pub(super) async fn scan(db: &mut PgConnection, shard: ShardId, scan: &ExtentSca
     let mut page = FIRST_PAGE;
     let (mut bytes, mut from) = (0_u64, scan.from);
     loop {
-        let left = scan.max_extents.max(1) - found.len();
+        // One more: the extent at which a page begins may end before what is wanted.
+        let limit = page.min(scan.max_extents.max(1) - found.len()) + 1;
         let rows = sqlx::query(AssertSqlSafe(scan_sql()))
             .bind(shard.0 as i32)
             .bind(scan.topic.0 as i64)
             .bind(scan.partition.0 as i32)
             .bind(clamp(from))
             .bind(clamp(scan.below))
-            .bind(page.min(left) as i64)
+            .bind(limit as i64)
             .fetch_all(&mut *db)
             .await?;
-        let all = rows.len() < page.min(left);
         for row in &rows {
             let extent = extent(row)?;
             if extent.end() <= from {
@@ -89,11 +89,11 @@ pub(super) async fn scan(db: &mut PgConnection, shard: ShardId, scan: &ExtentSca
             bytes += u64::from(extent.length);
             from = extent.end();
             found.push(extent);
-            if bytes >= scan.max_bytes || found.len() >= scan.max_extents {
+            if bytes >= scan.max_bytes || found.len() >= scan.max_extents.max(1) {
                 return Ok(found);
             }
         }
-        if all || rows.is_empty() {
+        if rows.len() < limit {
             return Ok(found);
         }
         page = (page * 4).min(LAST_PAGE);

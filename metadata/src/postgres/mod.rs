@@ -15,7 +15,7 @@ mod journal;
 mod load;
 mod ownership;
 #[cfg(test)]
-mod plans;
+mod plans_tests;
 mod put;
 mod schema;
 mod text;
@@ -182,7 +182,9 @@ impl MetadataStore for PostgresStore {
     }
 
     async fn renew(&self, leases: &[Lease]) -> Result<Roll, StoreError> {
-        let roll: Result<Roll, Failure> = repeatable!(self, self.limit, |db| ownership::renew(db, leases, &self.replica, self.lease));
+        // Late is as bad as never: a half leaves time for another attempt, on a fresh connection.
+        let limit = self.limit.min(self.lease / 2);
+        let roll: Result<Roll, Failure> = repeatable!(self, limit, |db| ownership::renew(db, leases, &self.replica, self.lease));
         roll.map_err(Failure::of_write)
     }
 

@@ -45,7 +45,10 @@ pub(crate) async fn a_scan_begins_with_the_extent_that_holds_the_offset<K: Kind>
         assert_eq!(scan(&bench, from(topic, offset)).await, expected, "from {offset}");
     }
     for offset in [100, 101, u64::MAX] {
-        assert!(scan(&bench, from(topic, offset)).await.is_empty(), "from {offset}");
+        for max_extents in [0, 1, usize::MAX] {
+            let beyond = ExtentScan { max_extents, ..from(topic, offset) };
+            assert!(scan(&bench, beyond).await.is_empty(), "from {offset}");
+        }
     }
     let found = bench.store.scan_extents(SHARD, ExtentScan { max_extents: 1, ..from(topic, 35) }).await.unwrap();
     let at = Timestamp::from_millis(3);

@@ -181,8 +181,9 @@ pub struct CollectorConfig {
     /// How old an object must be before it is taken for an orphan: what a gateway stored and could not commit. Shorter frees
     /// the room sooner and refuses gateways that were held up for as long. Default 3,600 s; 1 to 2,592,000.
     pub orphan_grace_seconds: u64,
-    /// Shortest time between two searches for orphans. Each lists the bucket: a request for each 1,000 objects, at least 256;
-    /// at 0.005 USD per 1,000 requests, 0.005 USD a day at the default. While nothing is appended none is made.
+    /// Shortest time between two searches for orphans. Each lists the bucket: a request for each 1,000 objects, at least 256,
+    /// at 0.005 USD per 1,000; four a day cost 0.005 USD for a small bucket, 0.20 USD for ten million objects. While nothing is
+    /// appended none is made.
     /// Default 21,600 s; 10 to 2,592,000.
     pub orphan_interval_seconds: u64,
     /// Shortest time between two rounds while there is something to do; while there is not, none run. Shorter keeps closer

@@ -130,7 +130,9 @@ async fn an_append_whose_backend_is_killed_is_unknown_and_settled_by_writing_it_
         .await;
     let mut killed = start_append(&store, lease, 1);
     until_stalled(&place, &mut killed).await;
-    place.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ 'WITH reign' AND usename = 'lakefall'").await;
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'lakefall' AND query ~ 'WITH reign'";
+    place.sql(kill).await;
     assert!(matches!(killed.await.unwrap(), Err(StoreError::Unknown(_))));
     run(&mut blocker, "ROLLBACK").await;
     append(&*store, &lease, 1).await.unwrap();
