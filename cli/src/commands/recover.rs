@@ -84,7 +84,7 @@ async fn run(config: &Config, args: &RecoverArgs) -> Result<Outcome, Failure> {
         return Err(Failure::Usage("the collector is halted: look at `lakefall recover`, then give --accept as well".to_owned()));
     }
     // Where nothing is halted there is nothing to accept: it would only keep what is orphaned by chance.
-    if !args.discard && !(args.accept && report.is_halted()) {
+    if !(args.discard || args.accept && report.is_halted()) {
         return Ok(Outcome { report, accepted: false });
     }
     accept(&ledgers, &store, &report, Decision { discard: args.discard }).await.map_err(|error| failed(&error))?;
