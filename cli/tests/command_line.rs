@@ -18,12 +18,15 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_role_without_a_process_of_its_own_says_what_to_use_instead() {
-    for role in ["gateway", "metadata", "compactor"] {
+fn a_role_that_lacks_what_it_works_with_names_the_flag_and_the_role_that_needs_none() {
+    for (role, flag) in [("gateway", "--metadata"), ("metadata", "--database"), ("compactor", "--metadata")] {
         let output = run(&[role]);
         assert_eq!(output.status.code(), Some(2));
-        assert!(text(&output.stderr).contains("lakefall dev"), "{}", text(&output.stderr));
+        let told = text(&output.stderr);
+        assert!(told.contains(flag) && told.contains("lakefall dev"), "{told}");
     }
+    let told = text(&run(&["gateway", "--metadata", "http://127.0.0.1:1"]).stderr);
+    assert!(told.contains("--store"), "{told}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub(crate) struct CompactorArgs {
 pub(crate) fn compactor(args: CompactorArgs) -> Result<(), Failure> {
     let flags = [("metadata.endpoints", "--metadata", &args.metadata), ("store.url", "--store", &args.store)];
     let config = args.common.load(Config::default(), flags)?;
-    parts::require_shared_store(&config)?;
+    parts::require_cluster(&config)?;
     run(config, |frame| Box::pin(start(frame)))
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
     let flags =
         [("listen", "--listen", &args.listen), ("metadata.endpoints", "--metadata", &args.metadata), ("store.url", "--store", &args.store)];
     let config = args.common.load(Config::default(), flags)?;
-    parts::require_shared_store(&config)?;
+    parts::require_cluster(&config)?;
     run(config, |frame| Box::pin(start(frame)))
 }
 

@@ -78,6 +78,12 @@ pub(crate) fn metadata(args: MetadataArgs) -> Result<(), Failure> {
         ("metadata.shards", "--shards", &args.shards),
     ];
     let config = args.common.load(Config::default(), flags)?;
+    if config.metadata.url.is_none() {
+        return Err(Failure::Usage(
+            "metadata.url is not set: name the database with --database postgres://user@host/name (`lakefall dev` keeps its own in a folder)"
+                .to_owned(),
+        ));
+    }
     run(config, |frame| Box::pin(start(frame)))
 }
 

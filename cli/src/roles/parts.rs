@@ -192,9 +192,6 @@ fn pem(path: &Path, key: &str) -> Result<Vec<u8>, Failure> {
 /// Finds the metadata replicas. What comes back with the client is the ambient whose clock is theirs.
 pub(super) async fn connect_metadata(frame: &Frame, stop: CancellationToken) -> Result<(Arc<Client>, Ambient), Failure> {
     let Frame { config, tasks, ambient } = frame;
-    if config.metadata.endpoints.is_empty() {
-        return Err(Failure::Usage("metadata.endpoints is empty: name the metadata replicas with --metadata http://host:8082".to_owned()));
-    }
     let client = ClientConfig {
         endpoints: config.metadata.endpoints.clone(),
         security: client_security(config)?,
@@ -213,15 +210,20 @@ pub(super) async fn connect_metadata(frame: &Frame, stop: CancellationToken) -> 
     Ok((client, ambient))
 }
 
-/// Several processes share the store: a folder must be named, since each one's own would be another.
-pub(super) fn require_shared_store(config: &Config) -> Result<(), Failure> {
-    match config.store_url()?.scheme() {
-        "memory" => Err(Failure::Usage("memory:/// is one process's own: name a store that all processes reach, with --store".to_owned())),
-        _ if config.store.url.is_none() => {
-            Err(Failure::Usage("store.url is not set: name the store that all processes share, with --store s3://bucket/prefix".to_owned()))
-        }
-        _ => Ok(()),
+/// What a gateway and a compactor need to be told. Several processes share the store: a folder must be named, since each
+/// one's own would be another.
+pub(super) fn require_cluster(config: &Config) -> Result<(), Failure> {
+    let missing = |what: &str| Err(Failure::Usage(format!("{what} (`lakefall dev` runs all roles in one process and needs neither)")));
+    if config.metadata.endpoints.is_empty() {
+        return missing("metadata.endpoints is empty: name the metadata replicas with --metadata http://host:8082");
     }
+    if config.store.url.is_none() {
+        return missing("store.url is not set: name the store that all processes share with --store s3://bucket/prefix");
+    }
+    if config.store_url()?.scheme() == "memory" {
+        return missing("memory:/// is one process's own: name a store that all processes reach with --store s3://bucket/prefix");
+    }
+    Ok(())
 }
 
 pub(super) fn metadata_failure(error: StoreError) -> Failure {

@@ -34,7 +34,7 @@ async fn told_by_gateway(process: &mut Process) -> String {
         // It goes on trying, and says so.
         Err(_) => process.log(),
         Ok(Ok(())) => {
-            let client = Client::new(Endpoint::at(process.address("HTTP API"))).patience(PATIENCE * 2);
+            let client = Client::new(Endpoint::at(process.address("HTTP API"))).patience(TELLS * 4);
             tokio::select! {
                 answer = client.send(client.values("t", "partition=0", "\"wrong\"")) => {
                     let answer = answer.unwrap();
@@ -42,7 +42,7 @@ async fn told_by_gateway(process: &mut Process) -> String {
                     format!("{}\n{}", process.log(), answer.text())
                 }
                 // What is denied is tried for a while, and told of at once.
-                _ = eventually("it is logged", TELLS, async || process.log().contains("denies")) => process.log(),
+                _ = eventually("it is logged", TELLS * 3, async || process.log().contains("denies")) => process.log(),
             }
         }
     };

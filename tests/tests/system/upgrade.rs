@@ -1,6 +1,7 @@
 //! A data folder that an older version left, killed in the middle of its work: today's executable reads all of it, goes on,
 //! and finds it whole. Must never write the sample again once its version was shipped: a new format is a new sample.
 //!
+//! The sample of version 1 was killed with entries in its journal, and its `cluster` has no column `id`, as at first.
 //! `UPDATE_FROZEN=1 cargo test -p lakefall-tests --test system upgrade` makes it anew.
 
 use std::path::{Path, PathBuf};
