@@ -10,13 +10,16 @@ EXAMPLES ?= 20
 # In CI the lock file must be right as it is committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test check run bench fuzz openapi schemathesis
+.PHONY: help test cluster check run bench bench-cluster fuzz openapi schemathesis
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 test: ## builds everything once, then runs all tests: Rust, doc tests, requests made from the OpenAPI document
 	@.ci/test $(LOCKED)
+
+cluster: ## all tests of a cluster over PostgreSQL and S3, also those that take long
+	@.ci/cluster $(LOCKED)
 
 check: ## formatting and lints, as CI wants them
 	@.ci/lints $(LOCKED)
@@ -28,6 +31,10 @@ bench: ## measures the codecs, then a release server on this machine (some minut
 	cargo bench -p lakefall-storage $(LOCKED)
 	cargo build --release -p lakefall $(LOCKED)
 	.ci/with-server $(TARGET)/release/lakefall .ci/bench $(TARGET)/release/lakefall
+
+bench-cluster: ## measures a cluster over a real PostgreSQL and S3 server beside the embedded default (a few minutes)
+	cargo build --release -p lakefall $(LOCKED)
+	.ci/bench-cluster $(TARGET)/release/lakefall
 
 fuzz: ## fuzzes each decoder for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz
 	@if ! cargo +nightly fuzz --version >/dev/null 2>&1; then
