@@ -9,9 +9,12 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// Longest time for one request: beyond, the server hangs.
 const REQUEST: Duration = Duration::from_secs(60);
+/// Before a persistent client comes again.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Records asked for in one page.
 const PAGE: usize = 5_000;
 
@@ -105,6 +108,7 @@ pub struct Client {
     http: reqwest::Client,
     endpoint: Endpoint,
     patience: Duration,
+    persistence: Duration,
     namespace: Option<String>,
 }
 
@@ -112,12 +116,18 @@ impl Client {
     /// A client with connections of its own.
     pub fn new(endpoint: Endpoint) -> Self {
         let http = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build().unwrap();
-        Self { http, endpoint, patience: REQUEST, namespace: None }
+        Self { http, endpoint, patience: REQUEST, persistence: Duration::ZERO, namespace: None }
     }
 
     /// Gives up on a request after this time instead of a minute.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// Comes again when it is told so (503, nothing applied), for this long.
+    pub fn persistent(mut self, persistence: Duration) -> Self {
+        self.persistence = persistence;
         self
     }
 
@@ -138,10 +148,21 @@ impl Client {
     }
 
     /// Sends a request and takes the whole answer.
-    pub async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
-        let response = request.timeout(self.patience).send().await?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Answer { status, headers, body: response.bytes().await? })
+    pub async fn send(&self, mut request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
+        let began = Instant::now();
+        loop {
+            let again = request.try_clone();
+            let response = request.timeout(self.patience).send().await?;
+            let (status, headers) = (response.status().as_u16(), response.headers().clone());
+            let answer = Answer { status, headers, body: response.bytes().await? };
+            match again {
+                Some(again) if answer.status == 503 && answer.code() == "not_committed" && began.elapsed() < self.persistence => {
+                    request = again
+                }
+                Some(_) | None => return Ok(answer),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// GET.

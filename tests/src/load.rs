@@ -45,14 +45,15 @@ impl Ways {
         self.at = (self.at + 1) % self.clients.len();
     }
 
+    /// The same ways, with clients that come again for this long when they are told so.
+    pub fn persistent(&self, persistence: Duration) -> Self {
+        let clients = self.clients.iter().map(|client| client.clone().persistent(persistence)).collect();
+        Self { clients, at: self.at }
+    }
+
     /// The same ways, beginning at another.
     pub fn beginning_at(&self, at: usize) -> Self {
         Self { clients: self.clients.clone(), at: at % self.clients.len() }
-    }
-
-    /// All of them.
-    pub fn all(&self) -> &[Client] {
-        &self.clients
     }
 }
 
@@ -82,8 +83,10 @@ pub struct Tally {
     pub unreachable: AtomicU64,
     /// Answered that nothing was stored.
     pub refused: AtomicU64,
-    /// Answered that nobody knows, or not answered.
+    /// Answered that nobody knows.
     pub unknown: AtomicU64,
+    /// Not answered: the connection ended first, or the client's patience.
+    pub cut: AtomicU64,
     /// The longest time from a send's first try to its acknowledgement, in milliseconds.
     pub slowest_ms: AtomicU64,
 }
@@ -235,7 +238,7 @@ fn class(tally: &Tally, sent: Result<Answer, reqwest::Error>) -> Try {
             if problem["outcome"] == "not_applied" { (&tally.refused, Try::Refused) } else { (&tally.unknown, Try::Unknown) }
         }
         Err(error) if error.is_connect() => (&tally.unreachable, Try::Refused),
-        Err(_) => (&tally.unknown, Try::Unknown),
+        Err(_) => (&tally.cut, Try::Unknown),
     };
     count.fetch_add(1, Ordering::Relaxed);
     outcome

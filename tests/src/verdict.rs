@@ -1,6 +1,7 @@
 //! The end of a run: three readers read everything, and the history is judged.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::checker::{Demands, Report, check};
 use crate::history::Asked;
@@ -9,10 +10,14 @@ use crate::load::{Run, Ways};
 /// Readers of the last read, numbered apart from those that read during the run.
 const LAST: u32 = 1_000;
 
+/// How long a gateway may still send readers away.
+const READABLE: Duration = Duration::from_secs(20);
+
 /// Reads the whole topic as JSON pages, NDJSON and Arrow, each through the next of the ways, and judges. Panics with the first
 /// violations, and leaves the history in a file.
 pub async fn judge(test: &str, run: Arc<Run>, ways: impl Into<Ways>, demands: Demands) -> Report {
-    let mut ways = ways.into();
+    // Who was in doubt a moment ago may say so for a moment more.
+    let mut ways = ways.into().persistent(READABLE);
     let ends = ways.now().ends(run.topic).await;
     for (partition, (start, end)) in ends.into_iter().enumerate() {
         let partition = partition as u32;

@@ -8,13 +8,15 @@ use lakefall_tests::checker::Demands;
 use lakefall_tests::cluster::{LEASE, Options, eventually};
 use lakefall_tests::dice::{Dice, rounds, seed};
 use lakefall_tests::load::{Load, Run, Style};
-use lakefall_tests::verdict;
+use lakefall_tests::{Client, verdict};
 use serde_json::json;
 use tokio::time::Instant;
 
 const PROMPT: Duration = Duration::from_secs(30);
 /// What may pass between Postgres's first connection and the first acknowledgement.
 const AFTER_POSTGRES: Duration = Duration::from_secs(2);
+/// How soon what one gateway acknowledged is read through another.
+const VISIBLE: Duration = Duration::from_secs(2);
 /// What a takeover may take beyond the lease.
 const TAKEOVER: Duration = Duration::from_secs(2);
 
@@ -153,7 +155,16 @@ async fn reads_of_located_records_go_on_while_the_metadata_service_is_away() {
     .await;
     let answer = write.await.unwrap();
     println!("metadata_away: the write meanwhile is answered with {}", answer.status);
-    let stored = clients[1].read_pages("t", 0, 0).await.iter().filter(|row| row.value == b"\"meanwhile\""[..]).count();
+    // What was acknowledged by one gateway is soon seen by all.
+    let is_there = async |client: &Client| client.read_pages("t", 0, 0).await.iter().any(|row| row.value == b"\"meanwhile\""[..]);
+    if answer.status == 200 {
+        for client in &clients {
+            let took = eventually("it is read", Duration::from_secs(20), async || is_there(client).await).await;
+            println!("metadata_away: it is read after {took:?}");
+            assert!(took <= VISIBLE, "the acknowledged record was read {took:?} later only");
+        }
+    }
+    let stored = usize::from(is_there(&clients[1]).await);
     match (answer.status, answer.json()["outcome"].as_str()) {
         (200, _) => assert_eq!(stored, 1),
         (503, Some("not_applied")) => assert_eq!(stored, 0),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lakefall_tests::Client;
 use lakefall_tests::client::Endpoint;
-use lakefall_tests::cluster::{Cluster, Options, PATIENCE, Role, eventually};
+use lakefall_tests::cluster::{Cluster, Options, Role, eventually};
 use lakefall_tests::process::Process;
 use serde_json::json;
 

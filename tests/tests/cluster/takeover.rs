@@ -99,8 +99,8 @@ async fn an_owner_that_wakes_after_a_takeover_answers_nothing_stale_and_loses_no
     }
     load.finish().await;
     verdict::judge("paused_owner", run, ways, Demands { faults: pauses, acked: 1_000 }).await;
-    // A connection to one that sleeps looks like any other: gateways must not wait for it for long.
-    assert!(slowest <= TAKEOVER * 2, "gateways went on asking the one that sleeps for {slowest:?}");
+    // A connection to one that sleeps looks like any other until its keepalive ends it, and so does the next that is tried.
+    assert!(slowest <= TAKEOVER * 4, "gateways went on asking the one that sleeps for {slowest:?}");
     assert!(cluster.ended().is_none(), "a replica that slept must go on, not end");
 }
 
