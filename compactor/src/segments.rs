@@ -16,13 +16,6 @@ pub(crate) fn prefix(spread: u8) -> String {
     format!("seg/{spread:02x}")
 }
 
-/// The segment that a key is of; `None` for what is not where a segment would be.
-pub(crate) fn segment_id(key: &str) -> Option<SegmentId> {
-    let (_, name) = key.rsplit_once('/')?;
-    let id: SegmentId = serde_json::from_value(name.strip_suffix(".seg")?.into()).ok()?;
-    (id.key() == key).then_some(id)
-}
-
 /// An object's index; `None` when there is no such object.
 ///
 /// Errors: [`CollectError::Defect`] if it is no segment or damaged.
@@ -49,11 +42,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_a_segments_only_where_that_segment_would_be_stored() {
+    fn every_segment_lies_in_one_of_the_folders() {
         let id = SegmentId::mint(lakefall_queue::Timestamp::from_millis(1), 7);
-        assert_eq!(segment_id(&id.key()), Some(id));
-        assert_eq!(segment_id(&id.key().replace("seg/", "seg/x")), None);
-        assert_eq!(segment_id("seg/00/readme.txt"), None);
         assert!(spread().any(|at| id.key().starts_with(&format!("{}/", prefix(at)))));
     }
 }

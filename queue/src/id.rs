@@ -194,6 +194,14 @@ impl SegmentId {
         let spread = bytes[8..].iter().fold(0_u8, |h, b| h.rotate_left(3) ^ b);
         format!("seg/{spread:02x}/{}.seg", self.0)
     }
+
+    /// The segment that a key is of; `None` for what is not where a segment would be stored.
+    pub fn from_key(key: &str) -> Option<Self> {
+        let (_, name) = key.rsplit_once('/')?;
+        let id = Self(name.strip_suffix(".seg")?.parse().ok()?);
+        // Other spellings of the same id are other keys.
+        (id.key() == key).then_some(id)
+    }
 }
 
 impl fmt::Display for SegmentId {
@@ -223,6 +231,15 @@ mod tests {
         assert_eq!(id.minted_at(), now);
         assert!(id.key().starts_with("seg/") && id.key().ends_with(".seg"));
         assert_eq!(id.0.get_version_num(), 7);
+    }
+
+    #[test]
+    fn a_key_is_a_segments_only_where_that_segment_would_be_stored() {
+        let id = SegmentId::mint(crate::Timestamp::from_millis(1), 0xabcd_ef00 << 96);
+        assert_eq!(SegmentId::from_key(&id.key()), Some(id));
+        for other in [id.key().replace("seg/", "seg/x"), id.key().to_uppercase().replace("SEG", "seg"), "seg/00/readme.txt".to_owned()] {
+            assert_eq!(SegmentId::from_key(&other), None, "{other}");
+        }
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub(super) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) server_cpu_seconds_per_million: Option<f64>,
     pub(super) bench_cpu_seconds_per_million: Option<f64>,
+    /// Journal entries, of a bench of metadata replicas alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) journal_groups_per_second: Option<f64>,
 }
 
 /// One kind of work within it.
@@ -69,6 +72,7 @@ impl Report {
             runs,
             bench,
             server,
+            journal_groups_per_second: None,
         }
     }
 
@@ -82,6 +86,9 @@ impl Report {
         let mut lines = Vec::new();
         for run in &self.runs {
             run.lines(&mut lines);
+        }
+        if let Some(groups) = self.journal_groups_per_second {
+            lines.push(format!("{:<12} {groups:.0} journal entries/s", "groups"));
         }
         lines.push(usage("bench", self.bench, self.bench_cpu_seconds_per_million));
         if let Some(server) = self.server {

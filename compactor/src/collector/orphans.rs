@@ -15,7 +15,7 @@ use lakefall_storage::store::ObjectInfo;
 
 use super::{CollectError, Collector, staging, unexpected};
 use crate::metrics as names;
-use crate::segments::{prefix, segment_id, spread};
+use crate::segments::{prefix, spread};
 
 /// Objects judged at once; also the largest journaled refusal.
 const BATCH: usize = 1_000;
@@ -123,7 +123,7 @@ impl Collector {
         let mut listed = self.store.list(&prefix(folder));
         let mut batch = Vec::new();
         while let Some(ObjectInfo { key, size, modified }) = listed.try_next().await? {
-            let Some(id) = segment_id(&key) else {
+            let Some(id) = SegmentId::from_key(&key) else {
                 swept.foreign += 1;
                 continue;
             };

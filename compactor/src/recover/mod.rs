@@ -17,7 +17,7 @@ use lakefall_storage::store::{ObjectInfo, Store};
 use crate::CollectError;
 use crate::collector::{positions, read_mark, unexpected, write_mark};
 use crate::mark::{Halt, Mark, Span};
-use crate::segments::{index_of, prefix, segment_id, spread};
+use crate::segments::{index_of, prefix, spread};
 
 pub use offline::Offline;
 pub use report::{MarkSeen, RangeAtRisk, Report, ShardReport, State, UnknownObject};
@@ -132,8 +132,10 @@ impl Examination<'_> {
     }
 
     async fn known(&mut self, page: &[ObjectInfo]) -> Result<Vec<Listed>, CollectError> {
-        let mut listed: Vec<Listed> =
-            page.iter().filter_map(|info| segment_id(&info.key).map(|id| Listed { id, info: info.clone(), known: Vec::new() })).collect();
+        let mut listed: Vec<Listed> = page
+            .iter()
+            .filter_map(|info| SegmentId::from_key(&info.key).map(|id| Listed { id, info: info.clone(), known: Vec::new() }))
+            .collect();
         self.objects += listed.len() as u64;
         for shard in (0..self.metadata.shards()).map(ShardId) {
             let ids = listed.iter().map(|object| object.id).collect();

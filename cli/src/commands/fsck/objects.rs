@@ -22,7 +22,7 @@ pub(super) async fn check(store: &Store, known: &Known, report: &mut Report) -> 
     while let Some(info) = listed.try_next().await.map_err(|error| unlisted(&error))? {
         report.objects += 1;
         report.bytes += info.size;
-        let id = segment_id(&info.key);
+        let id = SegmentId::from_key(&info.key);
         seen.extend(id);
         let Some(object) = id.and_then(|id| known.objects.get(&id)) else {
             note_damage("orphan", store, &info, report).await;
@@ -100,13 +100,6 @@ fn check_extent(object: &Bytes, extent: &Extent) -> Result<(), String> {
     Ok(())
 }
 
-/// The segment that a key is of, if it is one's.
-fn segment_id(key: &str) -> Option<SegmentId> {
-    let (_, name) = key.rsplit_once('/')?;
-    let id: SegmentId = serde_json::from_value(name.strip_suffix(".seg")?.into()).ok()?;
-    (id.key() == key).then_some(id)
-}
-
 /// Files `key#number` in a folder of objects: a local store writes an object under such a name, and then renames it. The
 /// store's own listing hides them.
 pub(super) fn staging_files(root: &Path) -> Result<Vec<String>, Failure> {
@@ -138,14 +131,6 @@ fn unlisted(error: &StoreError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_is_a_segments_only_where_that_segment_would_be_stored() {
-        let id = SegmentId::mint(lakefall_queue::Timestamp::from_millis(1), 7);
-        assert_eq!(segment_id(&id.key()), Some(id));
-        assert_eq!(segment_id(&id.key().replace("seg/", "seg/x")), None);
-        assert_eq!(segment_id("seg/00/readme.txt"), None);
-    }
 
     #[test]
     fn a_staging_file_ends_with_a_number() {
