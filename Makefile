@@ -7,6 +7,8 @@ SHELL := bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FUZZ_SECONDS ?= 60
 EXAMPLES ?= 20
+ROUNDS ?= 5
+OUTAGE_SECONDS ?= 60
 # In CI the lock file must be right as it is committed.
 LOCKED := $(if $(CI),--locked)
 
@@ -18,8 +20,9 @@ help: ## lists the targets
 test: ## builds everything once, then runs all tests: Rust, doc tests, requests made from the OpenAPI document
 	@.ci/test $(LOCKED)
 
-cluster: ## all tests of a cluster over PostgreSQL and S3, also those that take long
-	@.ci/cluster $(LOCKED)
+cluster: ## the tests of a cluster over PostgreSQL and S3, ROUNDS (5) of each instead of the few that `make test` has
+	@export LAKEFALL_TEST_ROUNDS=$(ROUNDS) LAKEFALL_TEST_OUTAGE_SECONDS=$(OUTAGE_SECONDS)
+	.ci/cluster $(LOCKED)
 
 check: ## formatting and lints, as CI wants them
 	@.ci/lints $(LOCKED)

@@ -15,6 +15,8 @@ use tokio::time::Instant;
 const REQUEST: Duration = Duration::from_secs(60);
 /// Before a persistent client comes again.
 const AGAIN: Duration = Duration::from_millis(100);
+/// Longest time without a record for who reads a whole partition: beyond, the end that is told is never reached.
+const PROGRESS: Duration = Duration::from_secs(30);
 /// Records asked for in one page.
 const PAGE: usize = 5_000;
 
@@ -218,14 +220,18 @@ impl Client {
 
     /// A whole partition, page by page.
     pub async fn read_pages(&self, topic: &str, partition: u32, from: u64) -> Vec<Row> {
-        let (mut rows, mut at) = (Vec::new(), from);
+        let (mut rows, mut at, mut since) = (Vec::new(), from, Instant::now());
         loop {
             let page = self.page(topic, partition, at, "").await.unwrap();
+            if page.next > at {
+                since = Instant::now();
+            }
             at = page.next;
             rows.extend(page.rows);
             if at >= page.end {
                 return rows;
             }
+            assert!(since.elapsed() < PROGRESS, "partition {partition} of {topic} ends at {}, but nothing comes from {at} on", page.end);
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::client::{Client, Endpoint};
 use crate::load::Ways;
 use crate::place::Place;
-use crate::process::Process;
+use crate::process::{Process, command};
 pub use options::Options;
 
 /// The token that roles show each other.
@@ -26,6 +26,8 @@ pub const TOKEN: &str = "token-of-the-test-cluster";
 pub const PATIENCE: Duration = Duration::from_secs(15);
 /// Between two looks at something that should become true.
 const LOOK: Duration = Duration::from_millis(20);
+/// What one look may take, beyond the time for all of them: longer than clients wait for an answer.
+const LONGEST_LOOK: Duration = Duration::from_secs(90);
 
 /// The lease of test clusters.
 pub const LEASE: Duration = Duration::from_millis(2_000);
@@ -139,21 +141,38 @@ impl Cluster {
             }
             arguments.extend(["--store".into(), format!("s3://{bucket}/lake")]);
             let proxy = self.store_proxy.as_ref().filter(|_| role == Role::Gateway);
-            let store = [
-                ("ENDPOINT", proxy.map_or_else(|| self.s3.endpoint(), HttpFaults::endpoint)),
-                ("REGION", self.s3.region().to_owned()),
-                ("ACCESS_KEY_ID", self.s3.access_key().to_owned()),
-                ("SECRET_ACCESS_KEY", self.s3.secret().to_owned()),
-                ("ALLOW_HTTP", "true".to_owned()),
-                ("PATH_STYLE", "true".to_owned()),
-            ];
-            env.extend(store.map(|(name, value)| (format!("LAKEFALL_STORE__{name}"), value)));
+            env.extend(self.store_env(proxy.map_or_else(|| self.s3.endpoint(), HttpFaults::endpoint)));
         }
         arguments.extend(["--admin-listen".into(), "127.0.0.1:0".into()]);
         arguments.extend(more);
         env.extend(self.options.env.iter().filter(|(of, ..)| *of == role).map(|(_, name, value)| (name.clone(), value.clone())));
         let log = self.home.path().join(format!("{}.log", name.replace(' ', "-")));
         Process::new(name, arguments.into_iter().map(Into::into).collect(), env, log, wanted)
+    }
+
+    fn store_env(&self, endpoint: String) -> impl Iterator<Item = (String, String)> {
+        let store = [
+            ("ENDPOINT", endpoint),
+            ("REGION", self.s3.region().to_owned()),
+            ("ACCESS_KEY_ID", self.s3.access_key().to_owned()),
+            ("SECRET_ACCESS_KEY", self.s3.secret().to_owned()),
+            ("ALLOW_HTTP", "true".to_owned()),
+            ("PATH_STYLE", "true".to_owned()),
+        ];
+        store.into_iter().map(|(name, value)| (format!("LAKEFALL_STORE__{name}"), value))
+    }
+
+    /// Runs a command of the executable on the cluster's database and bucket to its end: whether it succeeded, and what it
+    /// printed.
+    pub async fn run(&self, arguments: &[&str]) -> (bool, String) {
+        let mut command = tokio::process::Command::from(command());
+        let store = format!("s3://{}/lake", self.bucket);
+        command.args(arguments).args(["--store", &store, "--database", &self.postgres.url_for(&self.database)]);
+        command.envs(self.store_env(self.s3.endpoint())).current_dir(self.home.path()).kill_on_drop(true);
+        let ended = tokio::time::timeout(LONGEST_LOOK, command.output()).await;
+        let output = ended.unwrap_or_else(|_| panic!("{arguments:?} has not ended after {LONGEST_LOOK:?}")).unwrap();
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        (output.status.success(), text)
     }
 
     /// Where the first replicas listen, with commas between them.
@@ -243,6 +262,19 @@ impl Cluster {
         found.unwrap()
     }
 
+    /// Waits until the collector has put its mark into the bucket, and the time is over from which it spares what no ledger
+    /// knows: what is orphaned before is never swept.
+    pub async fn wait_for_mark(&self) {
+        let path = self.s3.object_path(&self.bucket, "lake/meta/mark.json");
+        eventually("the collector has marked the bucket", Duration::from_secs(60), async || {
+            let mark = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+            let Some(mark) = mark else { return false };
+            let Some(until) = mark["spared"][0]["until"].as_str() else { return true };
+            self.sql(&format!("select clock_timestamp() > '{until}'::timestamptz")).await == "t"
+        })
+        .await;
+    }
+
     /// What stands between the gateways and the S3 server.
     pub fn store_proxy(&self) -> &HttpFaults {
         self.store_proxy.as_ref().expect("the cluster was started with a store proxy")
@@ -267,12 +299,17 @@ impl Cluster {
     }
 }
 
-/// Waits until something is true; fails the test with `what` if that takes longer than `within`. Returns how long it took.
+/// Waits until something is true; fails the test with `what` if that takes longer than `within`, or if a look at it takes
+/// longer than any answer may. Returns how long it took.
 pub async fn eventually(what: &str, within: Duration, mut is: impl AsyncFnMut() -> bool) -> Duration {
     let began = Instant::now();
-    while !is().await {
-        assert!(began.elapsed() < within, "not within {within:?}: {what}");
+    loop {
+        let left = within.saturating_sub(began.elapsed()) + LONGEST_LOOK;
+        match tokio::time::timeout(left, is()).await {
+            Ok(true) => return began.elapsed(),
+            Ok(false) => assert!(began.elapsed() < within, "not within {within:?}: {what}"),
+            Err(_) => panic!("not within {within:?}: {what}; the last look at it has no answer after {LONGEST_LOOK:?} more"),
+        }
         tokio::time::sleep(LOOK).await;
     }
-    began.elapsed()
 }

@@ -312,8 +312,9 @@ fn record(producer: u32, seq: u64, dice: &mut Dice) -> (RecordId, String) {
 
 /// Sends line after line on one long request, and takes acknowledgements as they come; opens another after a fault.
 pub async fn stream(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, mut dice: Dice) {
-    let (mut ways, mut seq) = (ways.into(), 0);
+    let (mut ways, mut seq, mut pause) = (ways.into(), 0, PAUSE);
     while !run.is_stopped() {
+        let acked = run.acked();
         let (lines, sent) = mpsc::channel::<Result<String, std::io::Error>>(8);
         let (invoked, open) = mpsc::channel::<(OpId, Instant)>(STREAM_WINDOW);
         let path = format!("/v1/topics/{}/records/stream?format=values&partition={}", run.topic, producer % run.partitions);
@@ -333,7 +334,9 @@ pub async fn stream(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, mut dic
         drop((lines, invoked));
         acks.await.unwrap();
         ways.turn();
-        tokio::time::sleep(PAUSE).await;
+        // While nobody is served, each try costs a window of lines that nobody knows about: a run of little else proves little.
+        pause = if run.acked() > acked { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -16,8 +16,7 @@ use super::order::Turns;
 use super::settle::{Pending, refuse, settle};
 use super::{PAUSE, Shared, Submission};
 
-/// How long an upload is repeated, the last attempt included, before its requests are refused. Also where the store denies
-/// access: credentials that expired may be renewed in this time.
+/// How long an upload is repeated, the last attempt included, before its requests are refused.
 const UPLOAD_FOR: Duration = Duration::from_secs(60);
 /// Segments below this many bytes are built on the spot, in a fraction of a millisecond; compressing larger ones takes
 /// milliseconds and goes to a blocking thread, away from those that serve sockets.
@@ -154,7 +153,8 @@ fn may_pass(shared: &Shared, error: &StoreError, attempt: u64) -> bool {
             if shared.denied.due(shared.ambient.clock.elapsed(), ALARM_EVERY) {
                 tracing::error!(%error, "the object store denies uploads: are its credentials valid? Records are refused until they are");
             }
-            true
+            // The store has tried other credentials, if there are any: only an operator ends it, and clients must not wait.
+            false
         }
         StoreError::NotFound { .. } | StoreError::Collision { .. } | StoreError::Full { .. } | StoreError::Other { .. } => false,
     }
@@ -162,9 +162,9 @@ fn may_pass(shared: &Shared, error: &StoreError, attempt: u64) -> bool {
 
 /// Nothing was committed, so certainly nothing was applied; an object left behind is an orphan.
 fn given_up(shared: &Shared, id: SegmentId, error: &StoreError) -> Error {
-    if let StoreError::Denied { .. } = error {
+    if let StoreError::Denied { place, .. } = error {
         // Reported as often as an operator wants to read it; what the store says of access is not for callers.
-        return Error::unavailable("the records could not be stored: the object store denies access");
+        return Error::unavailable(format!("the records could not be stored: {place} denies access"));
     }
     if shared.refused.due(shared.ambient.clock.elapsed(), Duration::from_secs(1)) {
         tracing::error!(segment = %id, %error, "a segment could not be stored; its requests are refused");

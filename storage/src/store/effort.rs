@@ -71,6 +71,8 @@ impl Request {
 
 /// The effort for one store, shared by all its callers.
 pub(super) struct Effort {
+    /// The store in words, for errors.
+    place: String,
     ambient: Ambient,
     retries: u32,
     retry_for: Duration,
@@ -82,8 +84,10 @@ pub(super) struct Effort {
 }
 
 impl Effort {
-    pub(super) fn new(options: &StoreOptions, ambient: Ambient, chain: Option<Chain>) -> Self {
+    /// For the store that is called `place`, like `bucket lake`.
+    pub(super) fn new(place: String, options: &StoreOptions, ambient: Ambient, chain: Option<Chain>) -> Self {
         Self {
+            place,
             ambient,
             retries: options.retries,
             retry_for: options.retry_for,
@@ -118,7 +122,7 @@ impl Effort {
                 continue;
             }
             if !request.repeats(&error) || repeats >= self.retries || started.elapsed() > self.retry_for {
-                return Err(error);
+                return Err(error.at(&self.place, answer.as_ref()));
             }
             let granted = self.locked_budget().withdraw();
             counter!(STORE_REPEATS, "operation" => request.name(), "outcome" => if granted { "sent" } else { "refused" }).increment(1);

@@ -32,10 +32,12 @@ pub enum StoreError {
         /// What broke.
         reason: String,
     },
-    /// Credentials are missing, expired or too weak. An operator must act; repeating helps once they have.
-    #[error("the object store denies access: {reason}")]
+    /// Credentials are missing, expired or too weak; nothing was applied. An operator must act: tell the caller at once.
+    #[error("{place} denies access: {reason}")]
     Denied {
-        /// What the store said.
+        /// Which store, in words: `bucket lake`. Callers of the API may be told.
+        place: String,
+        /// What the store said. For operators.
         reason: String,
     },
     /// The local disk or its quota is full. Nothing was kept; accept no more until there is room.
@@ -66,6 +68,20 @@ impl StoreError {
         }
     }
 
+    /// By a store whose name is not known here.
+    fn denied(reason: String) -> Self {
+        Self::Denied { place: "the object store".to_owned(), reason }
+    }
+
+    /// The same failure, naming the store where it is for an operator to mend: who has several must know which.
+    pub(super) fn at(self, store: &str, answer: Option<&Answer>) -> Self {
+        match self {
+            Self::Denied { reason, .. } => Self::Denied { place: store.to_owned(), reason },
+            Self::Other { reason } if answer.is_some() => Self::Other { reason: format!("{store}: {reason}") },
+            other => other,
+        }
+    }
+
     /// The same failure, met while finding out what became of a write: the write stays in doubt.
     pub(super) fn into_unknown(self) -> Self {
         match self {
@@ -78,7 +94,7 @@ impl StoreError {
         let reason = error.to_string();
         match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { reason },
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::Denied { reason },
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::denied(reason),
             _ => Self::Unavailable { reason },
         }
     }
@@ -128,7 +144,7 @@ fn from_answer(answer: &Answer) -> StoreError {
         "SlowDown" | "ServiceUnavailable" | "RequestLimitExceeded" | "ThrottlingException" | "ServerBusy" => {
             StoreError::Throttled { reason }
         }
-        "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => StoreError::Denied { reason },
+        "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => StoreError::denied(reason),
         // S3 sends it as a 400 when it waited too long for the body.
         "RequestTimeout" | "InternalError" => StoreError::Unavailable { reason },
         _ => from_status(answer.status.as_u16(), reason),
@@ -142,7 +158,7 @@ impl From<object_store::Error> for StoreError {
         match error {
             E::NotFound { path, .. } => Self::NotFound { key: path },
             E::AlreadyExists { path, .. } | E::Precondition { path, .. } => Self::Collision { key: path },
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Self::Denied { reason },
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Self::denied(reason),
             E::Generic { source, .. } => from_chain(&*source, reason),
             E::JoinError { .. } => Self::Unavailable { reason },
             // The enum is open: what it may grow is a wrong use of the store until somebody looks.
@@ -179,7 +195,7 @@ fn status_in(text: &str) -> Option<u16> {
 fn from_status(status: u16, reason: String) -> StoreError {
     match status {
         429 | 503 => StoreError::Throttled { reason },
-        401 | 403 => StoreError::Denied { reason },
+        401 | 403 => StoreError::denied(reason),
         408 => StoreError::Unavailable { reason },
         // What is elsewhere, or unknown to the service, will be so on the next attempt.
         300..=499 | 501 => StoreError::Other { reason },

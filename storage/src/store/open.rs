@@ -121,7 +121,9 @@ fn remote(
     let prefix = Path::from_url_path(url.path()).map_err(|error| wrong(error.to_string()))?;
     let inner: Arc<dyn ObjectStore> =
         if prefix.as_ref().is_empty() { Arc::new(service) } else { Arc::new(PrefixStore::new(service, prefix)) };
-    Ok(Store { inner, local: None, effort: Some(Arc::new(Effort::new(options, ambient, chain))) })
+    let kind = if matches!(url.scheme(), "s3" | "gs") { "bucket" } else { "container" };
+    let place = format!("{kind} {}", url.host_str().unwrap_or_default());
+    Ok(Store { inner, local: None, effort: Some(Arc::new(Effort::new(place, options, ambient, chain))) })
 }
 
 fn wrong(reason: String) -> StoreError {

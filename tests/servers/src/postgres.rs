@@ -23,6 +23,8 @@ use crate::process::{LOOK, Process};
 const START: Duration = Duration::from_secs(60);
 /// How long a stop may take.
 const STOP: Duration = Duration::from_secs(30);
+/// How long a program of PostgreSQL, or a statement, may take.
+const PROGRAM: Duration = Duration::from_secs(90);
 
 /// The user that tests connect as: may create databases, and nothing else.
 pub const USER: &str = "lakefall";
@@ -356,7 +358,9 @@ impl Drop for Postgres {
 
 /// Runs a program to its end and gives what it printed; fails the test with what it said if it fails.
 async fn run(command: &mut Command) -> String {
-    let output = command.stdin(std::process::Stdio::null()).output().await.unwrap();
+    command.kill_on_drop(true);
+    let ended = tokio::time::timeout(PROGRAM, command.stdin(std::process::Stdio::null()).output()).await;
+    let output = ended.unwrap_or_else(|_| panic!("{:?} has not ended after {PROGRAM:?}", command.as_std())).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{:?} ended with {}:\n{errors}", command.as_std(), output.status);
     String::from_utf8(output.stdout).unwrap()

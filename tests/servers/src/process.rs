@@ -9,7 +9,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,6 +18,8 @@ use tokio::time::Instant;
 
 /// Between two looks at a process that is starting or ending.
 pub(crate) const LOOK: Duration = Duration::from_millis(2);
+/// How long the kernel may take to begin or end a process.
+const KILLED: Duration = Duration::from_secs(30);
 
 /// Starts the server, tells its process id, ends with it and its exit code. At the end of its input, which is the end of
 /// the test's process: kills the server and removes its data.
@@ -69,8 +72,7 @@ impl Process {
         watcher.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let mut watcher = watcher.spawn().unwrap();
         let lifeline = watcher.stdin.take().unwrap();
-        let mut line = String::new();
-        BufReader::new(watcher.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let line = first_line(watcher.stdout.take().unwrap()).expect("the watcher tells a process id in time");
         let pid = line.trim().parse().ok().and_then(Pid::from_raw).expect("the watcher tells a process id");
         Self { watcher, _lifeline: lifeline, pid, log }
     }
@@ -133,10 +135,25 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "a panic in a drop would end the process, and with it what other tests say")]
     fn drop(&mut self) {
         self.signal_all(Signal::KILL);
-        let _ = self.watcher.wait();
+        if !self.block_until_end(KILLED) {
+            eprintln!("process {:?} still runs {KILLED:?} after kill -9:\n{}", self.pid, self.log());
+        }
     }
+}
+
+/// What a shell says first. Read by a thread, as a pipe cannot be read for a while only.
+fn first_line(stdout: ChildStdout) -> Option<String> {
+    let (said, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = BufReader::new(stdout).read_line(&mut line);
+        // Nobody listens any more if it came too late.
+        let _ = said.send(read.map(|_| line));
+    });
+    heard.recv_timeout(KILLED).ok()?.ok()
 }
 
 /// The last 40 lines of a log.

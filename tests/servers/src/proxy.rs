@@ -19,6 +19,9 @@ use crate::port::Port;
 pub use replies::Loss;
 use replies::Losses;
 
+/// How long it may take to open or close a port.
+const SWITCH: Duration = Duration::from_secs(30);
+
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Direction {
@@ -120,7 +123,7 @@ impl Proxy {
         });
         let (told, mut listens) = watch::channel(false);
         let accepting = tokio::spawn(accept(state.clone(), port.address(), told));
-        listens.wait_for(|listens| *listens).await.unwrap();
+        in_time("the proxy listens", listens.wait_for(|listens| *listens)).await.unwrap();
         Self { state, port, accepting, listens }
     }
 
@@ -159,7 +162,7 @@ impl Proxy {
     /// Returns when it is so.
     pub async fn refuse(&self, refuses: bool) {
         self.state.rules.send_modify(|rules| rules.refuses = refuses);
-        self.listens.clone().wait_for(|listens| *listens != refuses).await.unwrap();
+        in_time("the proxy opens or closes its port", self.listens.clone().wait_for(|listens| *listens != refuses)).await.unwrap();
     }
 
     /// Sends new connections to another server; those that are there stay.
@@ -218,6 +221,10 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
     }
+}
+
+async fn in_time<T>(what: &str, done: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SWITCH, done).await.unwrap_or_else(|_| panic!("not within {SWITCH:?}: {what}"))
 }
 
 /// Takes connections while it may. Ends with its task, and its connections with it.

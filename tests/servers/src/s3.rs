@@ -23,6 +23,10 @@ use crate::process::{LOOK, Process};
 const START: Duration = Duration::from_secs(30);
 /// How long a stop may take.
 const STOP: Duration = Duration::from_secs(30);
+/// How long an answer of the server may take to one that administers it.
+const ASK: Duration = Duration::from_secs(30);
+/// How long it may take to say that it is there.
+const HEALTH: Duration = Duration::from_secs(2);
 
 /// The account that may do everything.
 const ACCESS_KEY: &str = "LAKEFALLROOT";
@@ -124,7 +128,8 @@ impl S3 {
     async fn administer(&self, arguments: &[&str]) {
         let mut command = Command::new(executable());
         command.args(["admin", "--access", ACCESS_KEY, "--secret", SECRET, "--region", REGION, "--endpoint-url", &self.endpoint()]);
-        let output = command.args(arguments).kill_on_drop(true).output().await.unwrap();
+        let ended = tokio::time::timeout(ASK, command.args(arguments).kill_on_drop(true).output()).await;
+        let output = ended.unwrap_or_else(|_| panic!("no answer to {arguments:?} after {ASK:?}:\n{}", self.log())).unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && told.is_empty(), "{arguments:?}: {told}");
     }
@@ -161,7 +166,8 @@ impl S3 {
             stream.read_to_string(&mut answer).await?;
             std::io::Result::Ok(answer.starts_with("HTTP/1.1 200"))
         };
-        ask.await.unwrap_or(false)
+        // Asked again if it says nothing: that it listens does not mean that it serves.
+        tokio::time::timeout(HEALTH, ask).await.is_ok_and(|answer| answer.unwrap_or(false))
     }
 
     /// SIGTERM, and waits for the end.

@@ -50,6 +50,7 @@ async fn a_gateway_killed_at_any_point_of_a_write_loses_nothing_and_leaves_nothi
         .env(Role::Compactor, "LAKEFALL_COLLECTOR__ORPHAN_GRACE_SECONDS", 5)
         .env(Role::Compactor, "LAKEFALL_COLLECTOR__ORPHAN_INTERVAL_SECONDS", 10);
     let mut cluster = options.start().await;
+    cluster.wait_for_mark().await;
     let client = cluster.client();
     client.create_topic("load", PARTITIONS).await;
     let (run, ways) = (Run::new("load", PARTITIONS), cluster.ways());

@@ -157,6 +157,33 @@ async fn answers_of_the_store_that_are_cut_shifted_or_flipped_are_never_served()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bit_that_flips_on_the_way_is_found_by_the_batch_s_checksum_and_what_is_fetched_again_is_right() {
+    let mut cluster = Options::default().store_proxy().start().await;
+    let rows = fill(&cluster.client_of(0), 10).await;
+    let reader = cluster.client_of(1);
+    let flips = 6 * rounds(1);
+    for _ in 0..flips {
+        // It forgets what it read.
+        cluster.gateways[1].kill_nine();
+        cluster.gateways[1].start().await;
+        let proxy = cluster.store_proxy();
+        proxy.forget();
+        proxy.add(Rule::new(Fault::FlipBit).method(Method::GET).prefix("lake/seg").times(1));
+        // Nobody but us can notice: the answer has the right length, and the proxy speaks no TLS.
+        assert_eq!(read_all(&reader, &rows).await, 0, "what is fetched again was right, and an error was answered all the same");
+        assert_eq!(injected(proxy, Fault::FlipBit), 1);
+        proxy.heal();
+    }
+    let log = cluster.gateways[1].whole_log();
+    let found = log.lines().filter(|line| line.contains("stored records are damaged")).count();
+    let by_checksum = log.lines().filter(|line| line.contains("checksum does not match")).count();
+    println!("flips: of {flips}, {found} were found, {by_checksum} by the checksum");
+    // A few bytes of an object are no batch's, and nobody reads them here.
+    assert!(found >= flips - 1 && by_checksum >= 1, "{found} of {flips} were found, {by_checksum} by the checksum:\n{log}");
+    assert!(cluster.ended().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_object_is_an_error_at_its_place_and_nobody_reads_past_it() {
     let cluster = Options::default().store_proxy().start().await;
     let (writer, reader) = (cluster.client_of(0), cluster.client_of(1));
@@ -186,6 +213,24 @@ async fn a_missing_object_is_an_error_at_its_place_and_nobody_reads_past_it() {
     let found = eventually("it is found again", PROMPT, async || reader.page("t", 0, 1, "").await.is_ok()).await;
     println!("missing_object: read {found:?} after it came back");
     assert_eq!(reader.read_pages("t", 0, 0).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_is_denied_is_answered_at_once_and_names_the_bucket() {
+    let cluster = Options::default().store_proxy().gateways(1).start().await;
+    let client = cluster.client();
+    client.create_topic("t", 1).await;
+    cluster.store_proxy().add(Rule::new(Fault::AccessDenied).method(Method::PUT));
+    let began = Instant::now();
+    let answer = client.send(client.values("t", "partition=0", "1")).await.unwrap();
+    let took = began.elapsed();
+    println!("denied: {} after {took:?}: {}", answer.status, answer.text());
+    assert_eq!((answer.status, answer.json()["outcome"].as_str()), (503, Some("not_applied")));
+    assert!(answer.text().contains(&cluster.bucket) && answer.text().contains("denies access"), "{}", answer.text());
+    assert!(took < Duration::from_secs(2), "it was answered after {took:?}");
+    assert!(cluster.gateways[0].log().contains("AccessDenied"), "the log does not say what the store said");
+    cluster.store_proxy().heal();
+    assert_eq!(client.put("t", 0, &json!(2)).await, 0, "nothing was stored, and work goes on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,6 +26,7 @@ async fn a_gateway_that_wakes_after_its_segment_was_swept_acknowledges_nothing()
         .env(Role::Compactor, "LAKEFALL_COLLECTOR__ORPHAN_GRACE_SECONDS", 2)
         .env(Role::Compactor, "LAKEFALL_COLLECTOR__ORPHAN_INTERVAL_SECONDS", 10);
     let mut cluster = options.start().await;
+    cluster.wait_for_mark().await;
     let (sleeper, other) = (cluster.client_of(0).patience(SWEPT * 2), cluster.client_of(1));
     other.create_topic("t", 1).await;
     cluster.gateways[0].kill_nine();

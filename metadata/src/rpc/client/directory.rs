@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::codec::replica_from_proto;
 use super::super::proto::{DescribeReply, DescribeRequest};
 use super::dial::{CallError, Dialer, call_error};
+use super::outage::Outage;
 use super::pace::jittered;
 use super::time::Told;
 use crate::store::Replica;
@@ -146,12 +147,14 @@ impl Directory {
 
     /// Asks replicas whenever somebody wants it, until `stop`.
     pub(super) async fn run(self: Arc<Self>, dialer: Dialer, ambient: Ambient, time: Arc<Told>, stop: CancellationToken) {
+        let mut outage = Outage::default();
         loop {
             let (found, refused) = tokio::select! {
                 round = self.round(&dialer, &ambient) => round,
                 () = stop.cancelled() => return,
             };
             self.learn(found, refused, &time);
+            outage.log(self.look(|known| known.trouble.clone()).as_ref());
             let pause = tokio::time::sleep(jittered(BETWEEN, &ambient));
             let idle = if self.look(|known| known.trouble.is_some()) { AFTER_TROUBLE } else { REFRESH };
             let idle = tokio::time::sleep(jittered(idle, &ambient));
@@ -192,11 +195,7 @@ impl Directory {
         let found = found.filter(|(reply, _)| (1..=MOST_SHARDS).contains(&reply.shards));
         self.known.send_modify(|known| {
             let Some((reply, took)) = found else {
-                let trouble = trouble(&failed);
-                if known.trouble.as_ref() != Some(&trouble) {
-                    tracing::warn!(reason = trouble.reason(), "the metadata service cannot be asked");
-                }
-                known.trouble = Some(trouble);
+                known.trouble = Some(trouble(failed));
                 return;
             };
             if let Some(cluster) = &known.cluster
@@ -240,7 +239,9 @@ async fn describe(dialer: &Dialer, address: Address, cluster: Option<Arc<str>>) 
     (address, answer.unwrap_or_else(|_| Err(CallError::Broken("it does not answer".to_owned()))))
 }
 
-fn trouble(failed: &[(Address, CallError)]) -> Trouble {
+fn trouble(mut failed: Vec<(Address, CallError)>) -> Trouble {
+    // They were asked in random order, and people compare.
+    failed.sort_by(|(one, _), (other, _)| one.cmp(other));
     let refused = failed.iter().find_map(|(address, error)| match error {
         CallError::Refused(reason) => Some(format!("{address}: {reason}")),
         CallError::Broken(_) => None,

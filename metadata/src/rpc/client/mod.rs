@@ -6,6 +6,7 @@ mod dial;
 mod directory;
 mod flight;
 mod links;
+mod outage;
 mod pace;
 mod peers;
 mod repeat;

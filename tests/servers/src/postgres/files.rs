@@ -3,11 +3,15 @@
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::process::Command;
 
 use super::{DATABASE, PASSWORD, Postgres, SUPERUSER, SUPERUSER_PASSWORD, USER, run};
 use crate::account::Account;
+
+/// How long a copy of some 40 MB may take, on a disk that a build is using.
+const COPY: Duration = Duration::from_secs(60);
 
 /// Makes the data folder and starts the server. What `initdb` and the first statements left is kept in the target folder
 /// and copied for the next server: a start then takes a fifth of the time, which each process of tests pays.
@@ -60,11 +64,13 @@ fn kept() -> PathBuf {
 /// Copies a folder with its owners; whether it could.
 async fn copy(from: &Path, to: &Path) -> bool {
     let _ = std::fs::create_dir_all(to.parent().unwrap());
-    let copied = Command::new("cp").args(["-a", "--reflink=auto", "--"]).args([from, to]).output().await.unwrap();
-    if !copied.status.success() {
+    let mut copying = Command::new("cp");
+    copying.args(["-a", "--reflink=auto", "--"]).args([from, to]).kill_on_drop(true);
+    let copied = tokio::time::timeout(COPY, copying.output()).await.is_ok_and(|output| output.unwrap().status.success());
+    if !copied {
         let _ = std::fs::remove_dir_all(to);
     }
-    copied.status.success()
+    copied
 }
 
 async fn initialize(postgres: &Postgres) {
