@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use lakefall_compactor::{Collector, CollectorConfig};
-use lakefall_gateway::engine::{Engine, EngineConfig, EngineParts, IngestConfig};
+use lakefall_gateway::engine::{Engine, EngineConfig, EngineParts, IngestConfig, ReceiptKeys};
 use lakefall_metadata::memory::{Fault, MemoryStore};
 use lakefall_metadata::{Identity, Metadata, MetadataStore, News, Node, NodeConfig};
 use lakefall_queue::clock::{Ambient, Clock, Entropy};
@@ -143,7 +143,12 @@ impl Bench {
             admission_wait: Duration::from_secs(1),
         };
         let parts = EngineParts { store: store.clone(), cache, metadata: Arc::clone(&metadata), ambient: ambient.clone() };
-        let config = EngineConfig { ingest, limits: Limits::default(), read_buffer_bytes: EngineConfig::READ_BUFFER_BYTES };
+        let config = EngineConfig {
+            ingest,
+            limits: Limits::default(),
+            read_buffer_bytes: EngineConfig::READ_BUFFER_BYTES,
+            receipt_keys: ReceiptKeys::default(),
+        };
         let engine = Engine::start(config, parts, &tasks, stop.clone());
         Self { clock, ambient, metadata_store, commits, metadata, store, engine, tasks, stop }
     }

@@ -5,6 +5,7 @@ pub mod engine;
 mod ingest;
 pub mod listen;
 pub mod metrics;
+mod queues;
 mod read;
 mod topics;
 

@@ -54,3 +54,12 @@ pub const SEGMENTS_UNSETTLED: &str = "lakefall_segments_unsettled";
 pub const COMMITS_REPEATED: &str = "lakefall_commits_repeated_total";
 /// Segments that a shard refused as a whole: they came too late, or were swept before.
 pub const SEGMENTS_REFUSED: &str = "lakefall_segments_refused_total";
+/// Messages that became dead when their record was gone from the log: there is no dead letter of them.
+pub const DEAD_LETTERS_GONE: &str = "lakefall_dead_letters_gone_total";
+/// Messages leased to receivers.
+pub const RECEIVED_MESSAGES: &str = "lakefall_received_messages_total";
+/// Seconds from when a message was sent to its first lease.
+pub const RECEIVE_SECONDS: &str = "lakefall_receive_seconds";
+/// Settlements, by what was asked (`verdict`: `ack`, `nack`, `reject`, `extend`) and what became of them (`outcome`: `ok`,
+/// `expired`, `unknown`, `forged`, `failed`).
+pub const SETTLED_MESSAGES: &str = "lakefall_settled_messages_total";

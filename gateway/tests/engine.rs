@@ -14,13 +14,18 @@ mod engine {
     mod atomic;
     mod commits;
     mod damage;
+    mod dead_letters;
     mod dedup;
     mod idempotence;
     mod limits;
     mod listen;
     mod locations;
     mod outages;
+    mod queue_commits;
+    mod queue_filters;
+    mod queues;
     mod reads;
+    mod request_reply;
     mod room;
     mod rpc;
     mod streams;

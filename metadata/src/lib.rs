@@ -12,6 +12,7 @@ mod owner;
 mod peers;
 pub mod placement;
 pub mod postgres;
+mod queues;
 pub mod rpc;
 mod slots;
 pub mod sqlite;

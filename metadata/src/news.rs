@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lakefall_queue::ShardId;
 use lakefall_queue::id::JournalSeq;
 use lakefall_queue::ledger::Notice;
+use lakefall_queue::{QueueId, ShardId};
 use tokio::sync::broadcast;
 
 /// News that a subscriber may lag behind; beyond it it is told so and has to look for itself.
@@ -19,11 +19,12 @@ const REMEMBERED_BYTES: usize = 1 << 20;
 /// What subscribers are told.
 #[derive(Clone, Debug)]
 pub enum News {
-    /// One group of a shard became durable.
+    /// One group of a shard became durable; or something is due there by itself ([`Notice::QueueReady`]), told at the last
+    /// entry that became durable, and perhaps again.
     Durable {
         /// Where.
         shard: ShardId,
-        /// The group's entry.
+        /// The group's entry; never less than that of the news before it.
         seq: JournalSeq,
         /// In the order in which they were applied.
         notices: Vec<Notice>,
@@ -61,6 +62,9 @@ struct Remembered {
     at: JournalSeq,
     news: VecDeque<(JournalSeq, usize, Arc<News>)>,
     bytes: usize,
+    /// Queues in which something became due by itself, and the last entry when that was told. One who was told of that entry
+    /// may have gone before.
+    reminded: BTreeMap<QueueId, JournalSeq>,
 }
 
 impl NewsDesk {
@@ -72,7 +76,7 @@ impl NewsDesk {
     /// the owner before died between the one and the other.
     pub(crate) fn begin(&self, shard: ShardId, first: JournalSeq) {
         let before = JournalSeq(first.0.saturating_sub(1));
-        let remembered = Remembered { complete_after: before, at: first, news: VecDeque::new(), bytes: 0 };
+        let remembered = Remembered { complete_after: before, at: first, news: VecDeque::new(), bytes: 0, reminded: BTreeMap::new() };
         self.lock().insert(shard, remembered);
         // An error means that nobody listens.
         let _ = self.0.live.send(Arc::new(News::Missed));
@@ -96,6 +100,19 @@ impl NewsDesk {
         let _ = self.0.live.send(news);
     }
 
+    /// Tells of queues in which something is due by itself: no entry goes with it.
+    pub(crate) fn remind(&self, shard: ShardId, notices: Vec<Notice>) {
+        let mut reigns = self.lock();
+        let Some(reign) = reigns.get_mut(&shard).filter(|_| !notices.is_empty()) else { return };
+        let seq = reign.at;
+        for notice in &notices {
+            if let Notice::QueueReady { queue } = notice {
+                reign.reminded.insert(*queue, seq);
+            }
+        }
+        let _ = self.0.live.send(Arc::new(News::Durable { shard, seq, notices }));
+    }
+
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<News>> {
         self.0.live.subscribe()
     }
@@ -110,6 +127,7 @@ impl NewsDesk {
             let Some(seen) = seen.get(shard) else { continue };
             all_known &= *seen >= reign.complete_after;
             missed.extend(reign.news.iter().filter(|(seq, ..)| seq > seen).map(|(.., news)| Arc::clone(news)));
+            missed.extend(reign.reminders(*shard, *seen).map(Arc::new));
         }
         if !all_known {
             missed.insert(0, Arc::new(News::Missed));
@@ -130,7 +148,16 @@ impl Remembered {
             let Some((seq, weight, _)) = self.news.pop_front() else { break };
             self.bytes -= weight;
             self.complete_after = seq;
+            // Who saw less than this is told that it missed something anyway.
+            self.reminded.retain(|_, at| *at >= seq);
         }
+    }
+
+    /// What one who saw that much may not have been reminded of. Twice does no harm.
+    fn reminders(&self, shard: ShardId, seen: JournalSeq) -> Option<News> {
+        let due = self.reminded.iter().filter(|(_, at)| **at >= seen);
+        let notices: Vec<Notice> = due.map(|(queue, _)| Notice::QueueReady { queue: *queue }).collect();
+        (!notices.is_empty()).then_some(News::Durable { shard, seq: self.at, notices })
     }
 }
 
@@ -140,5 +167,7 @@ fn weight(notice: &Notice) -> usize {
         + match notice {
             Notice::Appended { .. } => 0,
             Notice::TopicChanged { namespace, name, .. } => namespace.as_str().len() + name.as_str().len(),
+            Notice::QueueChanged { namespace, name, .. } => namespace.as_str().len() + name.as_str().len(),
+            Notice::QueueReady { .. } => 0,
         }
 }

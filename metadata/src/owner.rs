@@ -33,6 +33,11 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 /// Commands in one group at most: bounds the time between two answers.
 const GROUP_COMMANDS: usize = 4_096;
 
+/// Between two looks at what is due, at least.
+const WAKE_PAUSE: Duration = Duration::from_millis(1);
+/// And at most, while anything will be due: the wall clock may be set forward.
+const WAKE_LOOK: Duration = Duration::from_secs(60);
+
 /// Something asked of a shard.
 pub(crate) enum Request {
     /// Change the state.
@@ -129,6 +134,8 @@ impl Owner {
     ) -> Stopped {
         let mut preparing = Preparing::Not;
         loop {
+            self.wake();
+            let due = self.due();
             tokio::select! {
                 biased;
                 // No longer certain is over, also for those who wait in line.
@@ -150,6 +157,7 @@ impl Owner {
                 },
                 () = farewell.go.cancelled() => return Stopped::Asked,
                 () = farewell.prepare.cancelled(), if preparing == Preparing::Not => preparing = self.prepare(&prepared),
+                () = reached(due) => {}
                 request = requests.recv() => {
                     let Some(request) = request else { return Stopped::Asked };
                     if let Err(error) = self.group(request, requests).await {
@@ -161,6 +169,24 @@ impl Owner {
                 }
             }
         }
+    }
+
+    /// Tells of what became due by itself since the last look: a lease that is over, a delay. Nothing is journaled, as nothing
+    /// that is stored changes by it.
+    fn wake(&mut self) {
+        let now = self.ledger.group_time(self.ambient.now());
+        if self.ledger.wake_at().is_some_and(|at| at <= now) {
+            let notices = self.ledger.wake(now);
+            self.news.remind(self.lease.shard, notices);
+        }
+    }
+
+    /// When to look again, if anything will be due. Not at once, whatever the ledger says: it was just asked.
+    fn due(&self) -> Option<Instant> {
+        let at = self.ledger.wake_at()?;
+        let left = at.as_millis().saturating_sub(self.ledger.group_time(self.ambient.now()).as_millis());
+        let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
+        Some(Instant::now() + left.clamp(WAKE_PAUSE, WAKE_LOOK))
     }
 
     /// Writes the checkpoint before the end, once.
@@ -300,6 +326,14 @@ impl Owner {
             Ok(()) => self.ledger.checkpointed(&checkpoint, self.config.recent_extents),
             Err(_) => self.ledger.checkpoint_failed(checkpoint),
         }
+    }
+}
+
+/// Returns at this time; never, if there is none.
+async fn reached(due: Option<Instant>) {
+    match due {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -25,6 +25,8 @@ mod journal;
 mod leases;
 #[path = "contract/postgres/mod.rs"]
 mod postgres;
+#[path = "contract/queues.rs"]
+mod queues;
 #[path = "contract/random.rs"]
 mod random;
 #[path = "contract/sqlite.rs"]

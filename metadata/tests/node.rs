@@ -20,6 +20,8 @@ mod news;
 mod ownership;
 #[path = "node/placement.rs"]
 mod placement;
+#[path = "node/queues.rs"]
+mod queues;
 #[path = "node/recovery.rs"]
 mod recovery;
 #[path = "node/weather.rs"]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
-use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, SegmentId, TopicName};
+use crate::id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, SegmentId, TopicName};
 
 /// The result of a verb.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -129,6 +129,71 @@ pub enum Error {
         /// The oldest offset there is.
         log_start: Offset,
     },
+    /// No such queue. Create it, or name another.
+    #[error("there is no queue {0} in this namespace")]
+    QueueNotFound(QueueName),
+    /// No such binding.
+    #[error("queue {queue} has no binding {binding}")]
+    BindingNotFound {
+        /// The queue.
+        queue: QueueName,
+        /// What was asked for.
+        binding: BindingName,
+    },
+    /// The queue holds as many messages as it may. Send again when some were finished.
+    #[error("queue {queue} is full: it holds {max_depth} messages that are not finished")]
+    QueueFull {
+        /// The queue.
+        queue: QueueName,
+        /// Its bound.
+        max_depth: u64,
+    },
+    /// All topics that the queue read were deleted. Bind it to another one, or delete it.
+    #[error("queue {0} has no topic any more: bind it to one")]
+    QueueWithoutTopic(QueueName),
+    /// The queue was moved, purged or changed since the caller looked. Look again.
+    #[error("queue {0} was changed while the request was under way")]
+    QueueChanged(String),
+    /// A lease that was to be settled in an atomic commit is over. Nothing was applied: the message goes to another receiver.
+    #[error("the lease of offset {offset} of partition {partition} is over: nothing was applied")]
+    LeaseOver {
+        /// The partition.
+        partition: PartitionIndex,
+        /// The message.
+        offset: Offset,
+    },
+    /// Not a receipt that this service gave out.
+    #[error("this is not a receipt of this service, or it was damaged: pass receipts back as they were received")]
+    ReceiptForged,
+    /// A receipt of another queue.
+    #[error("there is no such receipt in queue {0}")]
+    ReceiptNotFound(QueueName),
+    /// No such message in the queue, or it is finished.
+    #[error("there is no message {0} in this queue that could be cancelled")]
+    MessageNotFound(String),
+    /// A chain of dead-letter topics would lead back to where it began.
+    #[error("the dead letters of queue {queue} would come back to it through {topic}")]
+    DeadLetterCycle {
+        /// The queue.
+        queue: QueueName,
+        /// Its dead-letter topic.
+        topic: TopicName,
+    },
+    /// The request was sent, and nobody answered in time.
+    #[error("no reply came within {waited:?}; the request is at offset {offset} of partition {partition} of topic {topic}")]
+    NoReply {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+        /// Where the request is.
+        offset: Offset,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// No such operation, or it ended long ago.
+    #[error("there is no operation {0}")]
+    OperationNotFound(String),
     /// The server has no room or no way right now; nothing was applied. Repeat after `retry_after`.
     #[error("{reason}")]
     Unavailable {
@@ -176,6 +241,8 @@ impl Error {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Unknown { .. } | Self::Internal(_) => Outcome::Unknown,
+            // The request itself was stored; only the reply is missing.
+            Self::NoReply { .. } => Outcome::Unknown,
             Self::Invalid { .. }
             | Self::TooLarge { .. }
             | Self::NamespaceNotFound(_)
@@ -191,6 +258,17 @@ impl Error {
             | Self::SequenceGap { .. }
             | Self::IdempotencyConflict
             | Self::StreamPoisoned
+            | Self::QueueNotFound(_)
+            | Self::BindingNotFound { .. }
+            | Self::QueueFull { .. }
+            | Self::QueueWithoutTopic(_)
+            | Self::QueueChanged(_)
+            | Self::LeaseOver { .. }
+            | Self::ReceiptForged
+            | Self::ReceiptNotFound(_)
+            | Self::MessageNotFound(_)
+            | Self::DeadLetterCycle { .. }
+            | Self::OperationNotFound(_)
             | Self::BelowLogStart { .. }
             | Self::Unavailable { .. }
             | Self::DataUnavailable { .. } => Outcome::NotApplied,

@@ -84,6 +84,29 @@ name!(
     CursorName, "cursor"
 );
 
+name!(
+    /// A queue's name, unique in its namespace.
+    QueueName, "queue"
+);
+name!(
+    /// A binding's name, unique in its queue.
+    BindingName, "binding"
+);
+
+impl From<&QueueName> for TopicName {
+    /// The name of a queue's own topic.
+    fn from(queue: &QueueName) -> Self {
+        Self(queue.0.clone())
+    }
+}
+
+impl From<&TopicName> for QueueName {
+    /// The queue of dead letters on a topic is named after it.
+    fn from(topic: &TopicName) -> Self {
+        Self(topic.0.clone())
+    }
+}
+
 impl NamespaceName {
     /// The namespace of callers who name none.
     pub fn default_name() -> Self {
@@ -117,6 +140,28 @@ impl TopicId {
 }
 
 impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A queue's number, never used twice: made like a [`TopicId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct QueueId(pub u64);
+
+impl QueueId {
+    /// The `counter`th queue that `shard` created.
+    pub fn new(shard: ShardId, counter: u64) -> Self {
+        Self(TopicId::new(shard, counter).0)
+    }
+
+    /// The shard that owns the queue.
+    pub fn shard(self) -> ShardId {
+        TopicId(self.0).shard()
+    }
+}
+
+impl fmt::Display for QueueId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }

@@ -9,12 +9,13 @@ pub mod error;
 pub mod id;
 pub mod ledger;
 pub mod limits;
+pub mod queue;
 pub mod record;
 pub mod time;
 pub mod topic;
 pub mod verbs;
 
 pub use error::{Error, Outcome, Result};
-pub use id::{CursorName, NamespaceName, Offset, PartitionIndex, SegmentId, ShardId, TopicId, TopicName};
+pub use id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, ShardId, TopicId, TopicName};
 pub use record::{Header, Properties, Record, StoredRecord, ValueKind};
 pub use time::Timestamp;

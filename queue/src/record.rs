@@ -44,6 +44,8 @@ pub struct Properties {
     pub correlation_id: Option<Arc<str>>,
     /// The topic where the reply goes.
     pub reply_to: Option<Arc<str>>,
+    /// The only queue that takes this record: a dead letter that goes back to a topic which several queues read.
+    pub for_queue: Option<Arc<str>>,
     /// W3C Trace Context `traceparent`.
     pub traceparent: Option<Arc<str>>,
     /// W3C Trace Context `tracestate`.

@@ -8,8 +8,11 @@ use async_trait::async_trait;
 
 pub use crate::admission::Admission;
 use crate::error::Result;
-use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, SegmentId, TopicName};
+use crate::id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, SegmentId, TopicName};
 use crate::limits::Limits;
+use crate::queue::{
+    Binding, Consumer, Delivery, Operation, Queue, QueueConfig, QueueSettlements, QueueStats, Receive, Redrive, SeekTo, Settled, Settlement,
+};
 use crate::record::{Record, StoredRecord};
 use crate::time::Timestamp;
 use crate::topic::{Topic, TopicConfig, TopicDescription};
@@ -140,6 +143,8 @@ pub struct Commit {
     pub appends: Vec<TopicAppend>,
     /// Any cursors of the namespace.
     pub cursors: Vec<CursorMove>,
+    /// Leases of any queues of the namespace; a queue may occur once. One that is over refuses everything.
+    pub settlements: Vec<QueueSettlements>,
     /// Replays the first answer for 24 hours.
     pub idempotency: Option<Idempotency>,
     /// The buffer room that the records occupy.
@@ -295,6 +300,22 @@ pub struct ObjectRange {
     pub appended_at: Timestamp,
 }
 
+/// A question that is sent to a topic and answered on another.
+#[derive(Debug)]
+pub struct Request {
+    /// Where to.
+    pub topic: TopicName,
+    /// The record; it gets a correlation id if it has none, and `reply_to`.
+    pub record: Record,
+    /// Where the answer is awaited: the first record there with the same correlation id. The topic named by the record's
+    /// `reply_to`, else `<topic>.replies`, which is created if it is not there.
+    pub reply_to: Option<TopicName>,
+    /// How long to wait for it.
+    pub wait: Duration,
+    /// The buffer room that the record occupies.
+    pub admission: Admission,
+}
+
 /// Everything that a room may ask of Lakefall.
 ///
 /// Every verb is cancel-safe for the caller: dropping the future never leaves a half-done change, but a change that
@@ -385,4 +406,72 @@ pub trait Verbs: Send + Sync + 'static {
 
     /// Deletes an empty namespace.
     async fn delete_namespace(&self, caller: &Caller, name: &NamespaceName, condition: Precondition) -> Result<()>;
+
+    /// Creates a queue, with its own topic where none is named, or replaces its settings. The flag tells whether it was created.
+    async fn put_queue(
+        &self,
+        caller: &Caller,
+        name: &QueueName,
+        config: QueueConfig,
+        condition: Precondition,
+        idempotency: Option<Idempotency>,
+    ) -> Result<(Queue, bool)>;
+
+    /// A queue.
+    async fn describe_queue(&self, caller: &Caller, name: &QueueName) -> Result<Queue>;
+
+    /// The caller's queues by name.
+    async fn list_queues(&self, caller: &Caller, page: PageRequest) -> Result<Page<Queue>>;
+
+    /// Deletes a queue. Its topics stay.
+    async fn delete_queue(&self, caller: &Caller, name: &QueueName, condition: Precondition) -> Result<()>;
+
+    /// Adds or replaces a binding. The flag tells whether it was added.
+    async fn put_binding(&self, caller: &Caller, queue: &QueueName, id: &BindingName, binding: Binding) -> Result<(Queue, bool)>;
+
+    /// Takes a binding away. A topic that nothing binds any more is no longer read.
+    async fn delete_binding(&self, caller: &Caller, queue: &QueueName, id: &BindingName) -> Result<Queue>;
+
+    /// Moves a queue: everything it knew of its messages is forgotten. To [`crate::queue::QueueStart::Latest`], that is purging it.
+    async fn seek_queue(&self, caller: &Caller, queue: &QueueName, to: SeekTo) -> Result<Queue>;
+
+    /// How a queue stands.
+    async fn queue_stats(&self, caller: &Caller, queue: &QueueName) -> Result<QueueStats>;
+
+    /// The topic that messages sent to the queue go to: its own, or the only one that it reads.
+    async fn queue_topic(&self, caller: &Caller, queue: &QueueName) -> Result<TopicName>;
+
+    /// Leases messages.
+    async fn receive(&self, caller: &Caller, queue: &QueueName, receive: Receive) -> Result<Delivery>;
+
+    /// Leases messages to one receiver as they come, at most `credit` (1 to [`crate::queue::RECEIVE_MAX`]) that are not settled.
+    async fn consume(&self, caller: &Caller, queue: &QueueName, credit: u32, lease: Option<Duration>) -> Result<Box<dyn Consumer>>;
+
+    /// Settles leases, each by itself. Answers in the order given.
+    async fn settle(&self, caller: &Caller, queue: &QueueName, settlements: Vec<Settlement>) -> Result<Vec<Settled>>;
+
+    /// The next messages, without leasing them.
+    async fn peek(&self, caller: &Caller, queue: &QueueName, max: u32) -> Result<Delivery>;
+
+    /// Finishes a message that nobody received yet: a delayed one is cancelled.
+    async fn cancel_message(
+        &self,
+        caller: &Caller,
+        queue: &QueueName,
+        topic: &TopicName,
+        partition: PartitionIndex,
+        offset: Offset,
+    ) -> Result<()>;
+
+    /// Puts dead letters back. Goes on by itself.
+    async fn redrive(&self, caller: &Caller, queue: &QueueName, redrive: Redrive) -> Result<Operation>;
+
+    /// How an operation stands.
+    async fn operation(&self, caller: &Caller, id: &str) -> Result<Operation>;
+
+    /// Stops an operation.
+    async fn cancel_operation(&self, caller: &Caller, id: &str) -> Result<Operation>;
+
+    /// Sends a request and waits for its reply.
+    async fn request(&self, caller: &Caller, request: Request) -> Result<(TopicName, StoredRecord)>;
 }

@@ -179,7 +179,7 @@ fn request(key: &str, fingerprint: u128) -> Option<Idempotency> {
 }
 
 fn atom(idempotency: Option<Idempotency>, layout: Vec<LayoutRun>, cursors: Vec<CursorMove>) -> Atom {
-    Atom { namespace: ns(), idempotency, layout, cursors }
+    Atom { namespace: ns(), idempotency, layout, cursors, settles: Vec::new() }
 }
 
 fn run(append: u32, topic: TopicId, partition: PartitionIndex, count: u32) -> LayoutRun {

@@ -5,13 +5,18 @@
 #[path = "wire/arbitrary.rs"]
 mod arbitrary;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use lakefall_queue::error::{Outcome, Result};
 use lakefall_queue::ledger::wire::{
     decode_answer, decode_command, decode_query, decode_reply, encode_answer, encode_command, encode_query, encode_reply,
     notice_from_proto, notice_to_proto,
 };
-use lakefall_queue::ledger::{Answer, Notice, Reply, proto};
+use lakefall_queue::ledger::{
+    Answer, Classified, Command, Notice, ReceiveMessages, Reply, SettleAction, SettleItem, SettleMessages, Want, proto,
+};
+use lakefall_queue::{Offset, PartitionIndex, QueueId, TopicId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
@@ -51,9 +56,10 @@ proptest! {
 
     #[test]
     fn notices_arrive_as_they_were_sent(
-        topic in topic_id(), partition in partition(), extent in extent(), namespace in namespace_name(), name in topic_name()
+        topic in topic_id(), partition in partition(), extent in extent(), namespace in namespace_name(), name in topic_name(),
+        of_queues in arbitrary::queues::notice()
     ) {
-        for notice in [Notice::Appended { topic, partition, extent }, Notice::TopicChanged { namespace, name, topic }] {
+        for notice in [Notice::Appended { topic, partition, extent }, Notice::TopicChanged { namespace, name, topic }, of_queues] {
             let bytes = notice_to_proto(&notice).encode_to_vec();
             prop_assert_eq!(notice_from_proto(proto::Notice::decode(&bytes[..]).unwrap()).unwrap(), Some(notice));
         }
@@ -90,6 +96,68 @@ fn an_error_that_only_a_newer_program_knows_still_tells_whether_it_may_have_happ
         assert_eq!(told.outcome(), outcome);
         assert!(told.to_string().contains("too purple"), "{told}");
     }
+}
+
+#[test]
+fn an_acknowledgement_of_a_hundred_messages_one_after_another_is_a_few_bytes() {
+    let item = |first: u64, count| SettleItem {
+        topic: TopicId(7),
+        partition: PartitionIndex(1),
+        first: Offset(first),
+        count,
+        attempt: 1,
+        action: SettleAction::Ack,
+    };
+    let settle = |items| encode_command(&Command::Settle(SettleMessages { queue: QueueId(3), generation: 1, items })).len();
+    assert!(settle(vec![item(1 << 40, 100)]) <= 32, "{}", settle(vec![item(1 << 40, 100)]));
+    let scattered: Vec<SettleItem> = (0..100).map(|n| item((1 << 40) + 3 * n, 1)).collect();
+    assert!(settle(scattered.clone()) <= 32 + 2 * 100, "{}", settle(scattered));
+}
+
+#[test]
+fn what_was_found_in_plain_records_takes_no_bytes_for_each() {
+    let classified = vec![Classified {
+        topic: TopicId(7),
+        partition: PartitionIndex(1),
+        from: Offset(1 << 40),
+        to: Offset((1 << 40) + 4_000),
+        skipped: Vec::new(),
+        marks: Vec::new(),
+    }];
+    let receive = ReceiveMessages {
+        queue: QueueId(3),
+        generation: 1,
+        classified,
+        wants: vec![Want { max: 100, lease: Duration::from_secs(30), request: None }],
+    };
+    assert!(encode_command(&Command::Receive(receive.clone())).len() <= 40, "{}", encode_command(&Command::Receive(receive)).len());
+}
+
+#[test]
+fn lists_that_do_not_fit_each_other_are_refused() {
+    let receive = |classified| proto::Command {
+        kind: Some(proto::command::Kind::Receive(proto::ReceiveMessages { classified: vec![classified], ..Default::default() })),
+    };
+    let group = |group| proto::Command {
+        kind: Some(proto::command::Kind::Settle(proto::SettleMessages { groups: vec![group], ..Default::default() })),
+    };
+    let odd = [
+        receive(proto::Classified { skipped: vec![1, 2, 3], ..Default::default() }),
+        receive(proto::Classified { mark_gaps: vec![1], mark_flags: vec![0, 0].into(), ..Default::default() }),
+        receive(proto::Classified { mark_gaps: vec![1], mark_flags: vec![1].into(), ..Default::default() }),
+        receive(proto::Classified { mark_gaps: vec![1], mark_groups: vec![9], ..Default::default() }),
+        receive(proto::Classified { mark_gaps: vec![1, 2], mark_priorities: vec![9].into(), ..Default::default() }),
+        group(proto::SettleGroup { runs: vec![1], ..Default::default() }),
+        group(proto::SettleGroup { runs: vec![1, -1], ..Default::default() }),
+        group(proto::SettleGroup { action: 99, runs: vec![1, 1], ..Default::default() }),
+    ];
+    for command in odd {
+        assert!(decode_command(command.encode_to_vec().into()).is_err(), "{command:?}");
+    }
+    let settled = proto::SettledRuns { counts: vec![1], kinds: vec![1], until_ms: Vec::new() };
+    let reply = proto::Reply { kind: Some(proto::reply::Kind::Settled(settled)) };
+    let outcome = proto::Outcome { kind: Some(proto::outcome::Kind::Reply(reply)) };
+    assert!(decode_reply(outcome.encode_to_vec().into()).is_err());
 }
 
 #[test]

@@ -11,11 +11,15 @@ use std::time::Duration;
 
 use lakefall_queue::id::{Epoch, JournalSeq};
 use lakefall_queue::ledger::{
-    Atom, Command, DedupClaim, JournalEntry, LayoutRun, ProposedExtent, RetiredExtent, SegmentCommit, Slice, SliceCondition,
+    Atom, Classified, Command, DedupClaim, JournalEntry, LayoutRun, Mark, ProposedExtent, PutQueue, ReceiveMessages, RetiredExtent,
+    SeekQueue, SegmentCommit, SettleAction, SettleItem, SettleMessages, Slice, SliceCondition, Want,
 };
+use lakefall_queue::queue::{Binding, DeadLetter, Match, Ordering, Overflow, QueueConfig, QueueStart, Retry};
 use lakefall_queue::topic::{Cleanup, Compression, Retention, TopicConfig, Urgency};
 use lakefall_queue::verbs::{CursorMove, Idempotency, Precondition, ProducerStamp};
-use lakefall_queue::{CursorName, NamespaceName, Offset, PartitionIndex, SegmentId, ShardId, Timestamp, TopicId, TopicName};
+use lakefall_queue::{
+    BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, ShardId, Timestamp, TopicId, TopicName,
+};
 
 const AT: Timestamp = Timestamp::from_millis(1_735_689_600_123);
 
@@ -88,8 +92,14 @@ fn version_1() -> JournalEntry {
         LayoutRun { append: 1, topic: other, partition: PartitionIndex(2), count: 1 },
     ];
     let atoms = vec![
-        Atom { namespace: namespace.clone(), idempotency: request("order-17"), layout, cursors: vec![change.clone(), plain_move] },
-        Atom { namespace: namespace.clone(), idempotency: None, layout: Vec::new(), cursors: Vec::new() },
+        Atom {
+            namespace: namespace.clone(),
+            idempotency: request("order-17"),
+            layout,
+            cursors: vec![change.clone(), plain_move],
+            settles: Vec::new(),
+        },
+        Atom { namespace: namespace.clone(), idempotency: None, layout: Vec::new(), cursors: Vec::new(), settles: Vec::new() },
     ];
     let retired = RetiredExtent { base_offset: Offset(12), records: 5, length: 4_096, object: segment(2) };
     let cursor = change.cursor.clone();
@@ -118,24 +128,139 @@ fn version_1() -> JournalEntry {
     }
 }
 
-#[test]
-fn the_frozen_journal_entry_of_version_1_decodes_to_the_same_commands_and_back() {
-    let path = frozen("journal_entry_v1.hex");
-    if std::env::var_os("UPDATE_FROZEN").is_some() {
-        std::fs::write(&path, to_hex(&version_1().encode())).unwrap();
+/// What queues added to version 1.
+fn version_1_queues() -> JournalEntry {
+    let namespace = NamespaceName::new("acme").unwrap();
+    let (name, orders) = (QueueName::new("billing").unwrap(), TopicName::new("orders").unwrap());
+    let (queue, topic) = (QueueId::new(ShardId(3), 9), TopicId::new(ShardId(3), 7));
+    let idempotency = Some(Idempotency { key: "create".into(), fingerprint: 5 });
+    let config = QueueConfig {
+        topics: vec![orders.clone()],
+        start: QueueStart::Time(AT),
+        lease: Duration::from_millis(1_500),
+        max_attempts: Some(7),
+        retry: Retry { min: Duration::from_secs(1), max: Duration::from_secs(60), multiplier: 1.5, jitter: 0.25 },
+        ordering: Ordering::Key,
+        dead_letter: Some(DeadLetter { topic: TopicName::new("orders.dead").unwrap() }),
+        delay: Duration::from_secs(2),
+        ttl: Some(Duration::from_secs(86_400)),
+        priorities: 3,
+        max_depth: Some(1_000),
+        overflow: Overflow::DropOldest,
+        max_in_flight: Some(10),
+        fair: false,
+        filter: Some("headers.colour == 'red'".to_owned()),
+    };
+    let binding = |id: &str, matches| (BindingName::new(id).unwrap(), Binding { topic: orders.clone(), matches });
+    let bindings = [
+        binding("all", Match::All {}),
+        binding("exact", Match::Exact { key: "a.b".to_owned() }),
+        binding("wildcard", Match::Wildcard { pattern: "a.#".to_owned() }),
+        binding("headers", Match::Headers { headers: [("colour".to_owned(), "red".to_owned())].into(), any: true }),
+        binding("expression", Match::Expression { expression: "true".to_owned() }),
+    ];
+    let put = PutQueue {
+        namespace: namespace.clone(),
+        name: name.clone(),
+        config,
+        bindings: Some(bindings.into()),
+        positions: vec![(topic, PartitionIndex(2), Offset(40))],
+        condition: Precondition::Version(3),
+        idempotency,
+    };
+    let plain = PutQueue {
+        config: QueueConfig::default(),
+        bindings: None,
+        positions: Vec::new(),
+        condition: Precondition::Always,
+        idempotency: None,
+        ..put.clone()
+    };
+    let seek = |start| {
+        Command::SeekQueue(SeekQueue {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            start,
+            positions: vec![(topic, PartitionIndex(0), Offset(1))],
+        })
+    };
+    let mark = |index, not_before, priority, group| Mark { index, not_before, priority, group };
+    let classified = Classified {
+        topic,
+        partition: PartitionIndex(1),
+        from: Offset(100),
+        to: Offset(164),
+        skipped: vec![(0, 3), (10, 1)],
+        marks: vec![
+            mark(4, Some(AT), 0, None),
+            mark(5, None, 9, Some(u64::MAX)),
+            mark(20, Some(AT.plus(Duration::from_secs(1))), 2, Some(1)),
+        ],
+    };
+    let plain_records = Classified { partition: PartitionIndex(2), skipped: Vec::new(), marks: Vec::new(), ..classified.clone() };
+    let want = |request| Want { max: 100, lease: Duration::from_secs(30), request };
+    let item =
+        |first, count, attempt, action| SettleItem { topic, partition: PartitionIndex(1), first: Offset(first), count, attempt, action };
+    let settle = SettleMessages {
+        queue,
+        generation: 2,
+        items: vec![
+            item(103, 100, 1, SettleAction::Ack),
+            item(210, 1, 1, SettleAction::Ack),
+            item(205, 1, 3, SettleAction::Release { delay: Duration::from_millis(250) }),
+            item(206, 1, 3, SettleAction::Extend { lease: Duration::from_secs(60) }),
+            item(207, 1, 3, SettleAction::Bury),
+            item(208, 1, 0, SettleAction::Cancel),
+        ],
+    };
+    let atom =
+        Atom { namespace: namespace.clone(), idempotency: None, layout: Vec::new(), cursors: Vec::new(), settles: vec![settle.clone()] };
+    JournalEntry {
+        shard: ShardId(3),
+        seq: JournalSeq(1_000_002),
+        epoch: Epoch(9),
+        time: AT,
+        commands: vec![
+            Command::PutQueue(Box::new(put)),
+            Command::PutQueue(Box::new(plain)),
+            Command::DeleteQueue { namespace: namespace.clone(), name: name.clone(), condition: Precondition::Present },
+            seek(None),
+            seek(Some(QueueStart::Earliest)),
+            seek(Some(QueueStart::Latest)),
+            seek(Some(QueueStart::Offset(Offset(7)))),
+            seek(Some(QueueStart::Time(AT))),
+            Command::Receive(ReceiveMessages {
+                queue,
+                generation: 2,
+                classified: vec![classified, plain_records],
+                wants: vec![want(None), want(Some(u128::MAX))],
+            }),
+            Command::Settle(settle),
+            Command::Commit(SegmentCommit { segment: SegmentId::mint(AT, 9 << 64), size: 64, extents: Vec::new(), atoms: vec![atom] }),
+        ],
     }
-    let bytes = from_hex(&std::fs::read_to_string(&path).unwrap());
-    let decoded = JournalEntry::decode(&bytes).unwrap();
-    assert_eq!(decoded, version_1());
-    assert_eq!(to_hex(&decoded.encode()), to_hex(&bytes));
+}
+
+#[test]
+fn the_frozen_journal_entries_of_version_1_decode_to_the_same_commands_and_back() {
+    for (file, entry) in [("journal_entry_v1.hex", version_1()), ("journal_entry_v1_queues.hex", version_1_queues())] {
+        let path = frozen(file);
+        if std::env::var_os("UPDATE_FROZEN").is_some() {
+            std::fs::write(&path, to_hex(&entry.encode())).unwrap();
+        }
+        let bytes = from_hex(&std::fs::read_to_string(&path).unwrap());
+        let decoded = JournalEntry::decode(&bytes).unwrap();
+        assert_eq!(decoded, entry, "{file}");
+        assert_eq!(to_hex(&decoded.encode()), to_hex(&bytes), "{file}");
+    }
 }
 
 /// A new command must be added to the sample: this match does not compile without it.
 #[test]
 fn the_sample_has_one_of_each_command() {
-    let mut found: Vec<u32> = version_1()
-        .commands
+    let mut found: Vec<u32> = [version_1(), version_1_queues()]
         .iter()
+        .flat_map(|entry| &entry.commands)
         .map(|command| match command {
             Command::PutNamespace { .. } => 1,
             Command::DeleteNamespace { .. } => 2,
@@ -148,8 +273,14 @@ fn the_sample_has_one_of_each_command() {
             Command::RefuseSegments { .. } => 9,
             Command::Retire { .. } => 10,
             Command::ForgetObjects { .. } => 11,
+            Command::PutQueue(_) => 12,
+            Command::DeleteQueue { .. } => 13,
+            Command::SeekQueue(_) => 14,
+            Command::Receive(_) => 15,
+            Command::Settle(_) => 16,
         })
         .collect();
+    found.sort_unstable();
     found.dedup();
-    assert_eq!(found, (1..=11).collect::<Vec<_>>());
+    assert_eq!(found, (1..=16).collect::<Vec<_>>());
 }

@@ -8,7 +8,7 @@ use lakefall_service::Config;
 use tokio_util::sync::CancellationToken;
 
 use super::frontend::{self, Backend};
-use super::{CommonArgs, Frame, Started, parts, run, until_ready};
+use super::{CommonArgs, Frame, Started, parts, receipts, run, until_ready};
 use crate::failure::Failure;
 
 /// What stands for an address: nobody else reaches this replica. On a shared database others would only wait for its leases.
@@ -48,6 +48,7 @@ pub(crate) fn dev(args: DevArgs) -> Result<(), Failure> {
 async fn start(frame: Frame) -> Result<Started, Failure> {
     let Frame { config, tasks, ambient } = frame.clone();
     parts::create_folder(&config.data_dir)?;
+    let receipt_keys = receipts::of_one_process(&config, &ambient)?;
     let store = parts::open_store(&config)?;
     let node_stop = CancellationToken::new();
     let me = parts::replica(&ambient, IN_PROCESS.to_owned());
@@ -59,7 +60,7 @@ async fn start(frame: Frame) -> Result<Started, Failure> {
     until_ready(node.ready(), &tasks, parts::START, || "the metadata store did not answer".to_owned()).await?;
     let node = node as Arc<dyn Metadata>;
     parts::start_collector(&config, Arc::clone(&node), store.clone(), ambient.clone(), &tasks);
-    let address = frontend::start(&frame, Backend { metadata: node, store, ambient, metadata_stop: node_stop }).await?;
+    let address = frontend::start(&frame, Backend { metadata: node, store, receipt_keys, ambient, metadata_stop: node_stop }).await?;
     let at = if address.port() == 8080 && address.ip().is_loopback() { String::new() } else { format!(" --url http://{address}") };
     Ok(Started {
         role: "Lakefall",

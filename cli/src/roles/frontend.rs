@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakefall_gateway::engine::{Engine, EngineParts};
+use lakefall_gateway::engine::{Engine, EngineParts, ReceiptKeys};
 use lakefall_gateway::listen;
 use lakefall_http::HttpSettings;
 use lakefall_metadata::Metadata;
@@ -21,6 +21,8 @@ use crate::failure::Failure;
 pub(super) struct Backend {
     pub(super) metadata: Arc<dyn Metadata>,
     pub(super) store: Store,
+    /// What receipts are sealed with.
+    pub(super) receipt_keys: ReceiptKeys,
     /// Its clock is the metadata service's.
     pub(super) ambient: Ambient,
     /// Cancelled when nobody here asks the metadata service any more.
@@ -30,11 +32,11 @@ pub(super) struct Backend {
 /// Starts it and returns the address where the HTTP API listens, as soon as it takes requests.
 pub(super) async fn start(frame: &Frame, backend: Backend) -> Result<SocketAddr, Failure> {
     let Frame { config, tasks, .. } = frame;
-    let Backend { metadata, store, ambient, metadata_stop } = backend;
+    let Backend { metadata, store, receipt_keys, ambient, metadata_stop } = backend;
     let cache = Arc::new(Cache::new(store.clone(), parts::cache_config(config)).await);
     let engine_stop = CancellationToken::new();
     let engine_parts = EngineParts { store, cache: Arc::clone(&cache), metadata, ambient: ambient.clone() };
-    let engine = Engine::start(parts::engine_config(config)?, engine_parts, tasks, engine_stop.clone());
+    let engine = Engine::start(parts::engine_config(config, receipt_keys)?, engine_parts, tasks, engine_stop.clone());
     let settings = HttpSettings { shutdown: tasks.token(), ..HttpSettings::default() };
     let router = lakefall_http::router(Arc::clone(&engine) as Arc<dyn Verbs>, ambient, settings);
     let listener = bind(config.listen).await?;

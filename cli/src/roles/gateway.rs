@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use clap::Args;
+use lakefall_gateway::engine::ReceiptKeys;
 use lakefall_metadata::Metadata;
 use lakefall_service::Config;
 use tokio_util::sync::CancellationToken;
 
 use super::frontend::{self, Backend};
-use super::{CommonArgs, Frame, Started, parts, run};
+use super::{CommonArgs, Frame, Started, parts, receipts, run};
 use crate::failure::Failure;
 
 /// Flags of `lakefall gateway`; each wins over the environment, which wins over the file.
@@ -33,15 +34,16 @@ pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
         [("listen", "--listen", &args.listen), ("metadata.endpoints", "--metadata", &args.metadata), ("store.url", "--store", &args.store)];
     let config = args.common.load(Config::default(), flags)?;
     parts::require_cluster(&config)?;
-    run(config, |frame| Box::pin(start(frame)))
+    let receipt_keys = receipts::of_a_cluster(&config)?;
+    run(config, |frame| Box::pin(start(frame, receipt_keys)))
 }
 
-async fn start(frame: Frame) -> Result<Started, Failure> {
+async fn start(frame: Frame, receipt_keys: ReceiptKeys) -> Result<Started, Failure> {
     let store = parts::open_store(&frame.config)?;
     let metadata_stop = CancellationToken::new();
     let (metadata, ambient) = parts::connect_metadata(&frame, metadata_stop.clone()).await?;
     let metadata = metadata as Arc<dyn Metadata>;
-    let address = frontend::start(&frame, Backend { metadata, store, ambient, metadata_stop }).await?;
+    let address = frontend::start(&frame, Backend { metadata, store, receipt_keys, ambient, metadata_stop }).await?;
     Ok(Started {
         role: "Lakefall gateway",
         lines: vec![

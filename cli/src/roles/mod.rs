@@ -7,6 +7,7 @@ mod frontend;
 mod gateway;
 mod metadata;
 pub(crate) mod parts;
+mod receipts;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

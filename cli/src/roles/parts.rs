@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakefall_compactor::{Collector, CollectorConfig};
-use lakefall_gateway::engine::{EngineConfig, IngestConfig};
+use lakefall_gateway::engine::{EngineConfig, IngestConfig, ReceiptKeys};
 use lakefall_gateway::listen::ListenConfig;
 use lakefall_metadata::memory::MemoryStore;
 use lakefall_metadata::postgres::{PostgresConfig, PostgresStore, TlsMode};
@@ -137,7 +137,7 @@ fn postgres_config(config: &Config) -> Result<PostgresConfig, Failure> {
 }
 
 /// A secret from its setting or its file, without the newline that editors leave.
-fn secret(text: Option<&Secret<String>>, file: Option<&Path>, key: &str) -> Result<Option<String>, Failure> {
+pub(super) fn secret(text: Option<&Secret<String>>, file: Option<&Path>, key: &str) -> Result<Option<String>, Failure> {
     match (text, file) {
         (Some(text), _) => Ok(Some(text.expose().clone())),
         (None, Some(path)) => {
@@ -149,7 +149,8 @@ fn secret(text: Option<&Secret<String>>, file: Option<&Path>, key: &str) -> Resu
     }
 }
 
-fn token(config: &Config) -> Result<Option<Secret<String>>, Failure> {
+/// What roles of a cluster show each other.
+pub(super) fn token(config: &Config) -> Result<Option<Secret<String>>, Failure> {
     let from = &config.metadata;
     Ok(secret(from.token.as_ref(), from.token_file.as_deref(), "metadata.token_file")?.map(Secret::new))
 }
@@ -271,7 +272,7 @@ fn collector_config(config: &Config) -> CollectorConfig {
     }
 }
 
-pub(super) fn engine_config(config: &Config) -> Result<EngineConfig, Failure> {
+pub(super) fn engine_config(config: &Config, receipt_keys: ReceiptKeys) -> Result<EngineConfig, Failure> {
     let ingest = IngestConfig {
         target_bytes: config.segment.target_bytes,
         batch_bytes: config.segment.batch_bytes,
@@ -282,7 +283,7 @@ pub(super) fn engine_config(config: &Config) -> Result<EngineConfig, Failure> {
         buffer_bytes: config.ingest.buffer_bytes,
         admission_wait: Duration::from_millis(config.ingest.admission_wait_ms),
     };
-    Ok(EngineConfig { ingest, limits: config.limits.clone(), read_buffer_bytes: config.read.buffer_bytes })
+    Ok(EngineConfig { ingest, limits: config.limits.clone(), read_buffer_bytes: config.read.buffer_bytes, receipt_keys })
 }
 
 pub(super) fn listen_config(config: &Config) -> ListenConfig {

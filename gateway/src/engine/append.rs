@@ -95,6 +95,7 @@ impl Engine {
             idempotency: idempotency.cloned(),
             layout: layout.clone(),
             cursors: Vec::new(),
+            settles: Vec::new(),
         });
         let (reply, settled) = oneshot::channel();
         let urgency = topic.config.urgency;

@@ -1,13 +1,14 @@
-//! Many appends and cursor moves, all or nothing: one atom of one segment, one journal entry.
+//! Many appends, settled leases and cursor moves, all or nothing: one atom of one segment, one journal entry.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use lakefall_queue::error::{Error, Result};
-use lakefall_queue::ledger::{Atom, AtomOutcome, Command, LayoutRun, Refusal, Reply, SegmentCommit};
+use lakefall_queue::ledger::{Atom, AtomOutcome, Command, LayoutRun, Refusal, Reply, SegmentCommit, SettleMessages};
+use lakefall_queue::queue::QueueSettlements;
 use lakefall_queue::topic::{Topic, Urgency};
 use lakefall_queue::verbs::{Admission, Appended, Caller, Commit, CursorMove, Idempotency, TopicAppend};
-use lakefall_queue::{PartitionIndex, Record, SegmentId};
+use lakefall_queue::{PartitionIndex, Record, SegmentId, TopicName};
 use lakefall_service::failpoint;
 use tokio::sync::oneshot;
 
@@ -16,6 +17,7 @@ use super::append::{base, check_records, check_sizes, from_acks, lay_out, replay
 use super::dedup::has_dedup_id;
 use super::resources::unexpected;
 use crate::ingest::{Binding, Part, Settled, Submission};
+use crate::queues::{Settles, check_settlements, refusal};
 
 /// One append of a commit, as it is to be answered.
 struct Laid {
@@ -23,17 +25,55 @@ struct Laid {
     layout: Vec<LayoutRun>,
 }
 
+/// What happens along with the appends.
+struct Along {
+    cursors: Vec<CursorMove>,
+    settles: Vec<SettleMessages>,
+    idempotency: Option<Idempotency>,
+}
+
 impl Engine {
     pub(super) async fn commit_all(&self, caller: &Caller, commit: Commit) -> Result<Vec<Appended>> {
         failpoint::hit("k0");
-        let Commit { appends, cursors, idempotency, admission } = commit;
-        check(&appends, &cursors)?;
-        if appends.is_empty() {
-            return self.move_cursors(caller, cursors, idempotency).await;
+        let Commit { appends, cursors, settlements, idempotency, mut admission } = commit;
+        check(&appends, &cursors, &settlements)?;
+        let Settles { settles, letters, admission: room } = self.queues.settles(caller, settlements).await?;
+        let along = Along { cursors, settles, idempotency };
+        let held = along.settles.clone();
+        let committed = if appends.is_empty() && letters.is_empty() {
+            self.commit_bare(caller, along).await
+        } else {
+            admission.join(room);
+            self.commit_records(caller, appends, letters, along, admission).await
+        };
+        if committed.is_ok() {
+            self.queues.committed(&held);
         }
-        let topics = self.topics_of(caller, &appends).await?;
-        let (parts, laid) = self.lay_out_all(&topics, appends, idempotency.as_ref())?;
-        let settled = self.submit_all(caller, parts, &laid, cursors, idempotency, admission).await?;
+        committed
+    }
+
+    async fn commit_records(
+        &self,
+        caller: &Caller,
+        appends: Vec<TopicAppend>,
+        letters: BTreeMap<TopicName, Vec<Record>>,
+        along: Along,
+        mut admission: Admission,
+    ) -> Result<Vec<Appended>> {
+        let mut topics = self.topics_of(caller, &appends).await?;
+        let (mut parts, laid) = self.lay_out_all(&topics, appends, along.idempotency.as_ref(), 0)?;
+        // Dead letters come after what was asked for, and are no part of the answer.
+        let mut layout: Vec<LayoutRun> = laid.iter().flat_map(|laid| laid.layout.iter().copied()).collect();
+        for (name, records) in letters {
+            admission.join(self.gate.admit(records.iter().map(Record::payload_bytes).sum()).await?);
+            let topic = self.topic(caller, &name).await?;
+            let letters = vec![TopicAppend::new(name, records)];
+            let (more, at) = self.lay_out_all(&[Arc::clone(&topic)], letters, along.idempotency.as_ref(), topics.len())?;
+            parts.extend(more);
+            layout.extend(at.into_iter().flat_map(|laid| laid.layout));
+            topics.push(topic);
+        }
+        let settled = self.submit_all(caller, parts, layout, along, admission).await?;
         answers(&settled, &laid).map_err(|refusal| {
             if refusal == Refusal::TopicGone {
                 topics.iter().for_each(|topic| self.topics.forget(&caller.namespace, &topic.name));
@@ -57,9 +97,10 @@ impl Engine {
         topics: &[Arc<Topic>],
         appends: Vec<TopicAppend>,
         idempotency: Option<&Idempotency>,
+        first: usize,
     ) -> Result<(Vec<Part>, Vec<Laid>)> {
         let (mut all, mut laid) = (Vec::new(), Vec::new());
-        for (index, (topic, append)) in topics.iter().zip(appends).enumerate() {
+        for (index, (topic, append)) in (first..).zip(topics.iter().zip(appends)) {
             let (parts, layout, _) = self.parts(topic, append, idempotency, None, index as u32)?;
             laid.push(Laid { parts: parts.iter().map(|p| (p.partition, p.records.len() as u64)).collect(), layout });
             all.extend(parts);
@@ -71,13 +112,11 @@ impl Engine {
         &self,
         caller: &Caller,
         parts: Vec<Part>,
-        laid: &[Laid],
-        cursors: Vec<CursorMove>,
-        idempotency: Option<Idempotency>,
+        layout: Vec<LayoutRun>,
+        Along { cursors, settles, idempotency }: Along,
         admission: Admission,
     ) -> Result<Settled> {
-        let layout = laid.iter().flat_map(|l| l.layout.iter().copied()).collect();
-        let binding = Some(Binding { namespace: caller.namespace.clone(), idempotency, layout, cursors });
+        let binding = Some(Binding { namespace: caller.namespace.clone(), idempotency, layout, cursors, settles });
         let bytes = parts.iter().flat_map(|p| &p.records).map(Record::payload_bytes).sum();
         let (reply, settled) = oneshot::channel();
         let submitted = self.ingest.now();
@@ -85,10 +124,10 @@ impl Engine {
         settled.await.unwrap_or_else(|_| Err(Error::unknown("the gateway failed while it stored the records")))
     }
 
-    /// Without appends there is nothing to store: an atom without slices, of a segment that is never uploaded.
-    async fn move_cursors(&self, caller: &Caller, cursors: Vec<CursorMove>, idempotency: Option<Idempotency>) -> Result<Vec<Appended>> {
+    /// Without records there is nothing to store: an atom without slices, of a segment that is never uploaded.
+    async fn commit_bare(&self, caller: &Caller, Along { cursors, settles, idempotency }: Along) -> Result<Vec<Appended>> {
         let segment = SegmentId::mint(self.ambient.now(), self.ambient.entropy.draw());
-        let atom = Atom { namespace: caller.namespace.clone(), idempotency, layout: Vec::new(), cursors };
+        let atom = Atom { namespace: caller.namespace.clone(), idempotency, layout: Vec::new(), cursors, settles };
         let commit = SegmentCommit { segment, size: 0, extents: Vec::new(), atoms: vec![atom] };
         match self.execute(&caller.namespace, Command::Commit(commit)).await? {
             Reply::Committed(reply) => match reply.atoms.first() {
@@ -100,10 +139,11 @@ impl Engine {
     }
 }
 
-fn check(appends: &[TopicAppend], cursors: &[CursorMove]) -> Result<()> {
-    if appends.is_empty() && cursors.is_empty() {
-        return Err(Error::invalid("appends", "a commit needs an append or a cursor"));
+fn check(appends: &[TopicAppend], cursors: &[CursorMove], settlements: &[QueueSettlements]) -> Result<()> {
+    if appends.is_empty() && cursors.is_empty() && settlements.iter().all(|of| of.settlements.is_empty()) {
+        return Err(Error::invalid("appends", "a commit needs an append, a receipt or a cursor"));
     }
+    check_settlements(settlements)?;
     let mut topics = HashSet::new();
     for (index, append) in appends.iter().enumerate() {
         check_records(&append.records)?;
@@ -124,12 +164,7 @@ fn answers(settled: &Settled, laid: &[Laid]) -> Result<Vec<Appended>, Refusal> {
     if let Some(acks) = replayed_acks(settled)? {
         return Ok((0..laid.len()).map(|i| from_acks(acks, i as u32)).collect());
     }
-    // A part's own refusal says more than that of the atom it took down.
-    let refusals = settled.parts.iter().filter_map(|part| base(part).err());
-    if let Some(refusal) = refusals.into_iter().find(|r| *r != Refusal::Atom) {
-        return Err(refusal);
-    }
-    if let Some(AtomOutcome::Refused(refusal)) = &settled.binding {
+    if let Some(refusal) = refusal(settled) {
         return Err(refusal.clone());
     }
     let mut outcomes = settled.parts.iter();

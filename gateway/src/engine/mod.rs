@@ -4,12 +4,15 @@
 mod append;
 mod commit;
 mod dedup;
+mod queues;
 mod resolve;
 mod resources;
 mod streams;
+mod work;
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lakefall_metadata::Metadata;
@@ -17,12 +20,15 @@ use lakefall_queue::clock::Ambient;
 use lakefall_queue::error::Result;
 use lakefall_queue::ledger::{Command, Reply};
 use lakefall_queue::limits::Limits;
+use lakefall_queue::queue::{
+    Binding, Consumer, Delivery, Operation, Queue, QueueConfig, QueueStats, Receive, Redrive, SeekTo, Settled, Settlement,
+};
 use lakefall_queue::topic::{Topic, TopicConfig, TopicDescription};
 use lakefall_queue::verbs::{
     Admission, Append, Appended, Caller, Commit, Cursor, CursorMove, Fetched, Idempotency, Namespace, ObjectRange, OrderToken, Page,
-    PageRequest, Position, Precondition, Read, Start, Verbs,
+    PageRequest, Position, Precondition, Read, Request, Start, Verbs,
 };
-use lakefall_queue::{CursorName, NamespaceName, Offset, PartitionIndex, TopicName};
+use lakefall_queue::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, StoredRecord, TopicName};
 use lakefall_service::Tasks;
 use lakefall_storage::cache::Cache;
 use lakefall_storage::store::Store;
@@ -30,7 +36,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::ingest::IngestConfig;
 use crate::ingest::{Gate, Ingest, Router};
-use crate::read::{Reader, follow};
+pub use crate::queues::ReceiptKeys;
+use crate::queues::{Bell, Mover, Operations, Queues, Requests};
+use crate::read::{Listeners, Reader, follow};
 use crate::topics::Topics;
 
 /// How the engine works.
@@ -43,6 +51,9 @@ pub struct EngineConfig {
     /// Bytes that answers to readers may occupy, all together, from when they are read until they were sent. Records count
     /// twice, as read and as written. Default [`EngineConfig::READ_BUFFER_BYTES`].
     pub read_buffer_bytes: usize,
+    /// What receipts are sealed with. The same on all gateways of a cluster, so that one settles what another leased. Default:
+    /// drawn at the start, so that receipts are of no use after a restart.
+    pub receipt_keys: ReceiptKeys,
 }
 
 impl EngineConfig {
@@ -64,15 +75,17 @@ pub struct EngineParts {
 
 /// All verbs.
 pub struct Engine {
-    limits: Limits,
-    metadata: Arc<dyn Metadata>,
-    topics: Arc<Topics>,
-    ingest: Ingest,
-    gate: Gate,
-    router: Router,
-    reader: Reader,
+    pub(crate) limits: Limits,
+    pub(crate) metadata: Arc<dyn Metadata>,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) ingest: Ingest,
+    pub(crate) gate: Gate,
+    pub(crate) router: Arc<Router>,
+    pub(crate) reader: Arc<Reader>,
     streams: streams::Streams,
-    ambient: Ambient,
+    pub(crate) queues: Arc<Queues>,
+    work: work::Work,
+    pub(crate) ambient: Ambient,
 }
 
 impl Engine {
@@ -80,20 +93,38 @@ impl Engine {
     pub fn start(config: EngineConfig, parts: EngineParts, tasks: &Tasks, stop: CancellationToken) -> Arc<Self> {
         let EngineParts { store, cache, metadata, ambient } = parts;
         let topics = Arc::new(Topics::new(Arc::clone(&metadata)));
-        let reader = Reader::new(Arc::clone(&metadata), Arc::clone(&cache), store.clone(), ambient.clone(), config.read_buffer_bytes);
-        let following = follow(Arc::clone(&reader.tails), Arc::clone(&topics), Arc::clone(&metadata), stop.clone());
+        let room = config.read_buffer_bytes;
+        let reader = Arc::new(Reader::new(Arc::clone(&metadata), Arc::clone(&cache), store.clone(), ambient.clone(), room));
+        let bell = Arc::new(Bell::new(Arc::clone(&metadata)));
+        let listeners = Listeners { topics: Arc::clone(&topics), queues: Arc::clone(&bell) };
+        let following = follow(Arc::clone(&reader.tails), listeners, Arc::clone(&metadata), stop.clone());
         tasks.spawn_critical::<_, Infallible>("notices", following);
         let gate = Gate::new(config.ingest.buffer_bytes, config.ingest.admission_wait);
-        let ingest = Ingest::start(config.ingest, store, cache, Arc::clone(&metadata), ambient.clone(), tasks, stop);
-        Arc::new(Self {
+        let ingest = Ingest::start(config.ingest, store, cache, Arc::clone(&metadata), ambient.clone(), tasks, stop.clone());
+        let router = Arc::new(Router::default());
+        let mover = Mover {
+            metadata: Arc::clone(&metadata),
+            topics: Arc::clone(&topics),
+            ingest: ingest.clone(),
+            gate: gate.clone(),
+            router: Arc::clone(&router),
+            reader: Arc::clone(&reader),
+            ambient: ambient.clone(),
+        };
+        let operations = Operations::new(ambient.clone(), tasks.clone(), stop.clone());
+        let requests = Requests::new(Arc::clone(&topics), ambient.clone(), tasks.clone(), stop.clone());
+        let queues = Queues::new(mover, bell, &config.receipt_keys, tasks.clone(), stop);
+        Arc::new_cyclic(|engine| Self {
+            work: work::Work { engine: Weak::clone(engine), operations, requests },
             limits: config.limits,
             metadata,
             topics,
             ingest,
             gate,
-            router: Router::default(),
+            router,
             reader,
             streams: streams::Streams::default(),
+            queues,
             ambient,
         })
     }
@@ -103,11 +134,11 @@ impl Engine {
         self.ingest.drain().await;
     }
 
-    async fn topic(&self, caller: &Caller, name: &TopicName) -> Result<Arc<Topic>> {
+    pub(crate) async fn topic(&self, caller: &Caller, name: &TopicName) -> Result<Arc<Topic>> {
         self.topics.get(&caller.namespace, name).await
     }
 
-    async fn execute(&self, namespace: &NamespaceName, command: Command) -> Result<Reply> {
+    pub(crate) async fn execute(&self, namespace: &NamespaceName, command: Command) -> Result<Reply> {
         self.metadata.execute(namespace.shard(self.metadata.shards()), command).await
     }
 }
@@ -230,6 +261,92 @@ impl Verbs for Engine {
 
     async fn delete_namespace(&self, _caller: &Caller, name: &NamespaceName, condition: Precondition) -> Result<()> {
         self.execute(name, Command::DeleteNamespace { name: name.clone(), condition }).await.map(|_| ())
+    }
+
+    async fn put_queue(
+        &self,
+        caller: &Caller,
+        name: &QueueName,
+        config: QueueConfig,
+        condition: Precondition,
+        idempotency: Option<Idempotency>,
+    ) -> Result<(Queue, bool)> {
+        self.queue_put(caller, name, config, condition, idempotency).await
+    }
+
+    async fn describe_queue(&self, caller: &Caller, name: &QueueName) -> Result<Queue> {
+        self.queue_described(caller, name).await
+    }
+
+    async fn list_queues(&self, caller: &Caller, page: PageRequest) -> Result<Page<Queue>> {
+        self.queues_page(caller, page).await
+    }
+
+    async fn delete_queue(&self, caller: &Caller, name: &QueueName, condition: Precondition) -> Result<()> {
+        self.queue_deleted(caller, name, condition).await
+    }
+
+    async fn put_binding(&self, caller: &Caller, queue: &QueueName, id: &BindingName, binding: Binding) -> Result<(Queue, bool)> {
+        self.binding_put(caller, queue, id, binding).await
+    }
+
+    async fn delete_binding(&self, caller: &Caller, queue: &QueueName, id: &BindingName) -> Result<Queue> {
+        self.binding_deleted(caller, queue, id).await
+    }
+
+    async fn seek_queue(&self, caller: &Caller, queue: &QueueName, to: SeekTo) -> Result<Queue> {
+        self.queue_sought(caller, queue, to).await
+    }
+
+    async fn queue_stats(&self, caller: &Caller, queue: &QueueName) -> Result<QueueStats> {
+        self.queue_figures(caller, queue).await
+    }
+
+    async fn queue_topic(&self, caller: &Caller, queue: &QueueName) -> Result<TopicName> {
+        self.topic_of_queue(caller, queue).await
+    }
+
+    async fn receive(&self, caller: &Caller, queue: &QueueName, receive: Receive) -> Result<Delivery> {
+        self.queues.receive(caller, queue, receive).await
+    }
+
+    async fn consume(&self, caller: &Caller, queue: &QueueName, credit: u32, lease: Option<Duration>) -> Result<Box<dyn Consumer>> {
+        self.queues.consume(caller, queue, credit, lease).await
+    }
+
+    async fn settle(&self, caller: &Caller, queue: &QueueName, settlements: Vec<Settlement>) -> Result<Vec<Settled>> {
+        self.queues.settle(caller, queue, settlements).await
+    }
+
+    async fn peek(&self, caller: &Caller, queue: &QueueName, max: u32) -> Result<Delivery> {
+        self.queues.peek(caller, queue, max).await
+    }
+
+    async fn cancel_message(
+        &self,
+        caller: &Caller,
+        queue: &QueueName,
+        topic: &TopicName,
+        partition: PartitionIndex,
+        offset: Offset,
+    ) -> Result<()> {
+        self.message_cancelled(caller, queue, topic, partition, offset).await
+    }
+
+    async fn redrive(&self, caller: &Caller, queue: &QueueName, redrive: Redrive) -> Result<Operation> {
+        self.redrive_started(caller, queue, redrive).await
+    }
+
+    async fn operation(&self, caller: &Caller, id: &str) -> Result<Operation> {
+        self.operation_now(caller, id)
+    }
+
+    async fn cancel_operation(&self, caller: &Caller, id: &str) -> Result<Operation> {
+        self.operation_cancelled(caller, id).await
+    }
+
+    async fn request(&self, caller: &Caller, request: Request) -> Result<(TopicName, StoredRecord)> {
+        self.replied(caller, request).await
     }
 }
 

@@ -109,7 +109,7 @@ impl Engine {
         Ok(Page { items, next })
     }
 
-    async fn ask(&self, namespace: &NamespaceName, query: Query) -> Result<Answer> {
+    pub(super) async fn ask(&self, namespace: &NamespaceName, query: Query) -> Result<Answer> {
         self.metadata.query(namespace.shard(self.metadata.shards()), query).await
     }
 }

@@ -10,7 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Bytes are counted in units, since a semaphore counts to 2^32 at most in one step.
 const UNIT: usize = 1_024;
 
-/// The buffer's room.
+/// The buffer's room. Clones share it.
+#[derive(Clone)]
 pub(crate) struct Gate {
     room: Arc<Semaphore>,
     units: u32,

@@ -107,6 +107,7 @@ fn atoms(id: SegmentId, submissions: &[Submission], commits: &mut BTreeMap<Shard
             idempotency: binding.idempotency.clone(),
             layout: binding.layout.clone(),
             cursors: binding.cursors.clone(),
+            settles: binding.settles.clone(),
         });
         Some((shard, atoms.len() - 1))
     };

@@ -21,7 +21,7 @@ use std::time::Duration;
 use lakefall_metadata::Metadata;
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::error::{Error, Result};
-use lakefall_queue::ledger::{AtomOutcome, LayoutRun, Refusal, SliceCondition};
+use lakefall_queue::ledger::{AtomOutcome, LayoutRun, Refusal, SettleMessages, SliceCondition};
 use lakefall_queue::topic::{Compression, Urgency};
 use lakefall_queue::verbs::{Admission, CursorMove, Idempotency, OrderToken};
 use lakefall_queue::{NamespaceName, Offset, PartitionIndex, Record, TopicId};
@@ -74,6 +74,8 @@ pub(crate) struct Binding {
     pub(crate) idempotency: Option<Idempotency>,
     pub(crate) layout: Vec<LayoutRun>,
     pub(crate) cursors: Vec<CursorMove>,
+    /// At most one per queue.
+    pub(crate) settles: Vec<SettleMessages>,
 }
 
 /// A request on its way into a segment.
@@ -106,7 +108,8 @@ pub(crate) enum PartOutcome {
     Refused(Refusal),
 }
 
-/// The way in. Owned by the engine; its tasks hold the rest.
+/// The way in. Clones share everything; its tasks hold the rest.
+#[derive(Clone)]
 pub(crate) struct Ingest {
     shared: Arc<Shared>,
 }

@@ -177,6 +177,7 @@ impl Locations {
                     memory.extents = memory.extents + added - count;
                 }
                 Notice::TopicChanged { topic, .. } => memory.change(*topic),
+                Notice::QueueChanged { .. } | Notice::QueueReady { .. } => {}
             }
         }
         memory.shrink();

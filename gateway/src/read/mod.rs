@@ -26,7 +26,7 @@ use asks::{Asks, Question};
 use locations::{Bounds, Locations};
 use room::Room;
 use tails::Tails;
-pub(crate) use tails::run as follow;
+pub(crate) use tails::{Listeners, run as follow};
 
 /// Extents asked for at once.
 const EXTENTS_AT_ONCE: usize = 64;

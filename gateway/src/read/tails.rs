@@ -13,7 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::At;
 use super::locations::{Bounds, Locations};
+use crate::queues::Bell;
 use crate::topics::Topics;
+
+/// Who else is told of notices.
+pub(crate) struct Listeners {
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) queues: Arc<Bell>,
+}
 
 /// The topics that somebody waits on.
 pub(crate) struct Tails {
@@ -52,10 +59,10 @@ impl Tails {
     }
 
     /// Takes in what became durable. What is remembered comes before those who are woken look there.
-    fn take(&self, news: &News, topics: &Topics) {
+    fn take(&self, news: &News, listeners: &Listeners) {
         let notices = match news {
             News::Durable { notices, .. } => notices,
-            News::Missed => return self.missed(topics),
+            News::Missed => return self.missed(listeners),
         };
         self.locations.notice(notices);
         let mut watched = self.lock();
@@ -65,13 +72,16 @@ impl Tails {
                     if let Some(tail) = watched.get(topic) {
                         tail.append(*partition, extent.end());
                     }
+                    listeners.queues.appended(*topic, *partition, extent.end());
                 }
                 Notice::TopicChanged { namespace, name, topic } => {
-                    topics.forget(namespace, name);
+                    listeners.topics.forget(namespace, name);
                     if let Some(tail) = watched.get(topic) {
                         tail.doubt();
                     }
                 }
+                Notice::QueueChanged { namespace, name, queue } => listeners.queues.changed(namespace, name, *queue),
+                Notice::QueueReady { queue } => listeners.queues.ready(*queue),
             }
         }
         // Nobody but the map holds it: nobody waits.
@@ -79,9 +89,10 @@ impl Tails {
     }
 
     /// Notices were missed: nothing that is remembered can be trusted to be the newest.
-    fn missed(&self, topics: &Topics) {
+    fn missed(&self, listeners: &Listeners) {
         metrics::counter!(crate::metrics::NEWS_MISSED).increment(1);
-        topics.forget_all();
+        listeners.topics.forget_all();
+        listeners.queues.missed();
         self.locations.forget_all();
         for tail in self.lock().values() {
             tail.doubt();
@@ -134,7 +145,7 @@ impl Watcher {
 /// The task that takes in notices.
 pub(crate) async fn run(
     tails: Arc<Tails>,
-    topics: Arc<Topics>,
+    listeners: Listeners,
     metadata: Arc<dyn Metadata>,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
@@ -145,8 +156,8 @@ pub(crate) async fn run(
             () = stop.cancelled() => return Ok(()),
         };
         match received {
-            Ok(news) => tails.take(&news, &topics),
-            Err(broadcast::error::RecvError::Lagged(_)) => tails.missed(&topics),
+            Ok(news) => tails.take(&news, &listeners),
+            Err(broadcast::error::RecvError::Lagged(_)) => tails.missed(&listeners),
             // The metadata service is gone: the process is stopping.
             Err(broadcast::error::RecvError::Closed) => {
                 stop.cancelled().await;

@@ -17,7 +17,7 @@ fn moved(offset: u64, if_version: Option<u64>) -> CursorMove {
 
 async fn commit(world: &World, appends: Vec<TopicAppend>, cursors: Vec<CursorMove>, key: Option<&str>) -> Result<Vec<Appended>> {
     let idempotency = key.map(|key| Idempotency { key: key.into(), fingerprint: 1 });
-    world.engine.commit(&caller(), Commit { appends, cursors, idempotency, admission: Admission::default() }).await
+    world.engine.commit(&caller(), Commit { appends, cursors, settlements: Vec::new(), idempotency, admission: Admission::default() }).await
 }
 
 async fn world() -> World {

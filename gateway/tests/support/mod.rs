@@ -1,6 +1,7 @@
 //! A gateway in the test's own process: its clock goes with tokio's, its stores fail on demand.
 
 pub(crate) mod faults;
+pub(crate) mod messages;
 pub(crate) mod metadata;
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lakefall_gateway::Engine;
-use lakefall_gateway::engine::{EngineConfig, EngineParts, IngestConfig};
+use lakefall_gateway::engine::{EngineConfig, EngineParts, IngestConfig, ReceiptKeys};
 use lakefall_metadata::memory::MemoryStore;
 use lakefall_metadata::{Node, NodeConfig};
 use lakefall_queue::clock::{Ambient, Clock, Entropy};
@@ -113,7 +114,12 @@ impl World {
         node.ready().await;
         let metadata = Watched::new(node, setup.deaf);
         let objects = FaultStore::new();
-        let config = EngineConfig { ingest: setup.ingest, limits: Limits::default(), read_buffer_bytes: setup.read_buffer_bytes };
+        let config = EngineConfig {
+            ingest: setup.ingest,
+            limits: Limits::default(),
+            read_buffer_bytes: setup.read_buffer_bytes,
+            receipt_keys: keys(),
+        };
         let engine = engine(&objects, &metadata, &ambient, &tasks, config).await;
         Self { engine, metadata, journal, objects, tasks, ambient }
     }
@@ -137,7 +143,19 @@ impl World {
 
     async fn engine_over(&self, metadata: &Arc<Watched>, ambient: Ambient) -> Arc<Engine> {
         let Setup { ingest, read_buffer_bytes, .. } = Setup::default();
-        engine(&self.objects, metadata, &ambient, &self.tasks, EngineConfig { ingest, limits: Limits::default(), read_buffer_bytes }).await
+        engine(
+            &self.objects,
+            metadata,
+            &ambient,
+            &self.tasks,
+            EngineConfig { ingest, limits: Limits::default(), read_buffer_bytes, receipt_keys: keys() },
+        )
+        .await
+    }
+
+    /// How many tasks of this name run.
+    pub(crate) fn running(&self, name: &str) -> u64 {
+        self.tasks.list().iter().filter(|task| task.name == name).map(|task| task.running).sum()
     }
 
     pub(crate) async fn topic(&self, name: &str, partitions: u32) {
@@ -286,4 +304,9 @@ impl Dice {
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
     }
+}
+
+/// What all gateways of a world seal receipts with.
+pub(crate) fn keys() -> ReceiptKeys {
+    ReceiptKeys::new(b"a key of a test, thirty-two bytes".to_vec(), Vec::new())
 }

@@ -9,6 +9,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
 
+use super::queues;
 use super::text::original;
 
 /// The last checkpoint, if there is one.
@@ -27,7 +28,7 @@ pub(super) async fn shard_row(db: &mut PgConnection, shard: ShardId) -> Result<O
 /// Every row of a shard but its extents.
 pub(super) async fn rows(db: &mut PgConnection, shard: ShardId) -> Result<Vec<Row>, sqlx::Error> {
     let mut rows = Vec::new();
-    for (sql, read) in LOADS {
+    for (sql, read) in LOADS.iter().chain(queues::LOADS) {
         let mut found = sqlx::query(*sql).bind(shard.0 as i32).fetch(&mut *db);
         while let Some(row) = found.try_next().await? {
             rows.push(read(&row)?);
@@ -36,11 +37,11 @@ pub(super) async fn rows(db: &mut PgConnection, shard: ShardId) -> Result<Vec<Ro
     Ok(rows)
 }
 
-fn unsigned(row: &PgRow, column: usize) -> Result<u64, sqlx::Error> {
+pub(super) fn unsigned(row: &PgRow, column: usize) -> Result<u64, sqlx::Error> {
     row.try_get::<i64, _>(column).map(|number| number as u64)
 }
 
-fn small(row: &PgRow, column: usize) -> Result<u32, sqlx::Error> {
+pub(super) fn small(row: &PgRow, column: usize) -> Result<u32, sqlx::Error> {
     row.try_get::<i32, _>(column).map(|number| number as u32)
 }
 
@@ -52,7 +53,7 @@ fn uuid(row: &PgRow, column: usize) -> Result<bytes::Bytes, sqlx::Error> {
     row.try_get::<Uuid, _>(column).map(|id| bytes::Bytes::copy_from_slice(id.as_bytes()))
 }
 
-fn message<M: Message + Default>(row: &PgRow, column: usize) -> Result<M, sqlx::Error> {
+pub(super) fn message<M: Message + Default>(row: &PgRow, column: usize) -> Result<M, sqlx::Error> {
     M::decode(row.try_get::<&[u8], _>(column)?).map_err(malformed)
 }
 
@@ -60,7 +61,7 @@ fn malformed(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Err
     sqlx::Error::Decode(Box::new(error))
 }
 
-type Read = fn(&PgRow) -> Result<Row, sqlx::Error>;
+pub(super) type Read = fn(&PgRow) -> Result<Row, sqlx::Error>;
 
 const LOADS: &[(&str, Read)] = &[
     ("SELECT name, version, created_ms, description FROM namespaces WHERE shard = $1", |r| {

@@ -17,6 +17,7 @@ mod ownership;
 #[cfg(test)]
 mod plans_tests;
 mod put;
+mod queues;
 mod schema;
 mod text;
 

@@ -8,18 +8,19 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Postgres};
 
+use super::queues;
 use super::text::stored;
 
-type Query = sqlx::query::Query<'static, Postgres, PgArguments>;
+pub(super) type Query = sqlx::query::Query<'static, Postgres, PgArguments>;
 
 /// Rows of one statement: enough that a round trip does not count, few enough to stay far below the time a statement has.
 pub(super) const AT_ONCE: usize = 5_000;
 
 /// A table: its key and its other columns, each with its type as an array's element.
-struct Table {
-    name: &'static str,
-    key: &'static [(&'static str, &'static str)],
-    values: &'static [(&'static str, &'static str)],
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    pub(super) key: &'static [(&'static str, &'static str)],
+    pub(super) values: &'static [(&'static str, &'static str)],
 }
 
 const NAMESPACES: Table = Table {
@@ -78,7 +79,7 @@ const IDEMPOTENCY: Table =
 impl Table {
     /// Parameter 1 is the shard, those after it are the columns. Types that have no arrays of their own here (lists, json,
     /// numbers of 20 digits) travel as text.
-    fn upsert(&self) -> String {
+    pub(super) fn upsert(&self) -> String {
         let columns: Vec<(&str, &str)> = self.key.iter().chain(self.values).copied().collect();
         let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
         let cast = |(name, kind): &(&str, &str)| if by_text(kind) { format!("v.{name}::{kind}") } else { format!("v.{name}") };
@@ -95,7 +96,7 @@ impl Table {
         )
     }
 
-    fn delete(&self) -> String {
+    pub(super) fn delete(&self) -> String {
         let names: Vec<&str> = self.key.iter().map(|(name, _)| *name).collect();
         let same: Vec<String> = names.iter().map(|name| format!("t.{name} = v.{name}")).collect();
         format!(
@@ -118,11 +119,11 @@ fn arrays(columns: &[(&str, &str)]) -> String {
 }
 
 /// Planned with the values in hand: a plan for any values would take a few rows for many, or the other way round.
-fn query(sql: String, shard: ShardId) -> Query {
+pub(super) fn query(sql: String, shard: ShardId) -> Query {
     sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(shard.0 as i32)
 }
 
-fn column<W, T>(rows: &[W], value: impl Fn(&W) -> T) -> Vec<T> {
+pub(super) fn column<W, T>(rows: &[W], value: impl Fn(&W) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }
 
@@ -162,6 +163,8 @@ pub(super) async fn put_rows(db: &mut PgConnection, shard: ShardId, checkpoint: 
             Row::Producer(w) => puts.producers.push(w),
             Row::Dedup(w) => puts.dedup.push(w),
             Row::Idempotency(w) => puts.idempotency.push(w),
+            // Those have a file of their own.
+            Row::Queue(_) | Row::QueuePartition(_) | Row::QueueBlock(_) => {}
         }
     }
     put(db, &puts.namespaces, |rows| namespaces(shard, rows)).await?;
@@ -171,12 +174,23 @@ pub(super) async fn put_rows(db: &mut PgConnection, shard: ShardId, checkpoint: 
     put(db, &puts.cursors, |rows| cursors(shard, rows)).await?;
     put(db, &puts.producers, |rows| producers(shard, rows)).await?;
     put(db, &puts.dedup, |rows| dedup(shard, rows)).await?;
-    put(db, &puts.idempotency, |rows| idempotency(shard, rows)).await
+    put(db, &puts.idempotency, |rows| idempotency(shard, rows)).await?;
+    queues::put_rows(db, shard, checkpoint).await
 }
 
 /// Runs a statement for each portion of the rows.
 pub(super) async fn put<W>(db: &mut PgConnection, rows: &[W], statement: impl Fn(&[W]) -> Query) -> Result<(), sqlx::Error> {
-    for rows in rows.chunks(AT_ONCE) {
+    put_portions(db, rows, AT_ONCE, statement).await
+}
+
+/// The same in portions of another size.
+pub(super) async fn put_portions<W>(
+    db: &mut PgConnection,
+    rows: &[W],
+    at_once: usize,
+    statement: impl Fn(&[W]) -> Query,
+) -> Result<(), sqlx::Error> {
+    for rows in rows.chunks(at_once) {
         statement(rows).execute(&mut *db).await?;
     }
     Ok(())
@@ -279,6 +293,7 @@ pub(super) async fn delete_rows(db: &mut PgConnection, shard: ShardId, keys: &[R
             RowKey::Producer((topic, index, id)) => producers.push((topic.0 as i64, index.0 as i32, stored(id))),
             RowKey::Dedup(topic, hash) => hashes.push((topic.0 as i64, Uuid::from_u128(*hash))),
             RowKey::Idempotency(namespace, key) => idempotency.push((namespace.to_string(), stored(key))),
+            RowKey::Queue(_) | RowKey::QueuePartition(..) | RowKey::QueueBlock(..) => {}
         }
     }
     put(db, &names, |rows| query(NAMESPACES.delete(), shard).bind(rows.to_vec())).await?;
@@ -296,6 +311,9 @@ pub(super) async fn delete_rows(db: &mut PgConnection, shard: ShardId, keys: &[R
     })
     .await?;
     put(db, &hashes, |rows| query(DEDUP.delete(), shard).bind(column(rows, |k| k.0)).bind(column(rows, |k| k.1))).await?;
-    put(db, &idempotency, |rows| query(IDEMPOTENCY.delete(), shard).bind(column(rows, |k| k.0.clone())).bind(column(rows, |k| k.1.clone())))
-        .await
+    put(db, &idempotency, |rows| {
+        query(IDEMPOTENCY.delete(), shard).bind(column(rows, |k| k.0.clone())).bind(column(rows, |k| k.1.clone()))
+    })
+    .await?;
+    queues::delete_rows(db, shard, keys).await
 }

@@ -7,6 +7,7 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{Row as _, Sqlite, SqliteConnection};
 
 use super::store_error;
+use crate::queues;
 use crate::store::StoreError;
 
 type Query = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
@@ -74,6 +75,34 @@ pub(super) async fn put_row(tx: &mut SqliteConnection, shard: ShardId, row: &Row
             .bind(w.key.clone())
             .bind(w.expires_ms)
             .bind(w.encode_to_vec()),
+        Row::Queue(w) => put("INSERT OR REPLACE INTO queues VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)", shard)
+            .bind(w.id as i64)
+            .bind(w.namespace.clone())
+            .bind(w.name.clone())
+            .bind(w.version as i64)
+            .bind(i64::from(w.generation))
+            .bind(w.created_ms)
+            .bind(w.config_json.clone())
+            .bind(w.bindings_json.clone())
+            .bind(w.acked_total as i64)
+            .bind(w.dead_total as i64)
+            .bind(queues::queue_rest(w)),
+        Row::QueuePartition(w) => put("INSERT OR REPLACE INTO queue_partitions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", shard)
+            .bind(w.queue as i64)
+            .bind(w.topic as i64)
+            .bind(i64::from(w.partition))
+            .bind(w.floor as i64)
+            .bind(w.head as i64)
+            .bind(w.scanned as i64)
+            .bind(queues::partition_rest(w)),
+        Row::QueueBlock(w) => put("INSERT OR REPLACE INTO queue_blocks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", shard)
+            .bind(w.queue as i64)
+            .bind(w.topic as i64)
+            .bind(i64::from(w.partition))
+            .bind(w.block as i64)
+            .bind(queues::finished(w))
+            .bind(queues::entries(w))
+            .bind(queues::block_state(w)),
     };
     query.execute(tx).await.map(|_| ())
 }
@@ -104,14 +133,31 @@ pub(super) async fn delete_row(tx: &mut SqliteConnection, shard: ShardId, key: &
         RowKey::Idempotency(namespace, key) => put("DELETE FROM idempotency WHERE shard = ?1 AND namespace = ?2 AND key = ?3", shard)
             .bind(namespace.to_string())
             .bind(key.to_string()),
+        RowKey::Queue(id) => put("DELETE FROM queues WHERE shard = ?1 AND id = ?2", shard).bind(id.0 as i64),
+        RowKey::QueuePartition(queue, topic, index) => {
+            put("DELETE FROM queue_partitions WHERE shard = ?1 AND queue = ?2 AND topic = ?3 AND partition = ?4", shard)
+                .bind(queue.0 as i64)
+                .bind(topic.0 as i64)
+                .bind(i64::from(index.0))
+        }
+        RowKey::QueueBlock(queue, topic, index, block) => {
+            put("DELETE FROM queue_blocks WHERE shard = ?1 AND queue = ?2 AND topic = ?3 AND partition = ?4 AND block = ?5", shard)
+                .bind(queue.0 as i64)
+                .bind(topic.0 as i64)
+                .bind(i64::from(index.0))
+                .bind(*block as i64)
+        }
     };
     query.execute(tx).await.map(|_| ())
 }
 
 /// Every row of a shard but its extents.
 pub(super) async fn load_rows(tx: &mut SqliteConnection, shard: ShardId) -> Result<Vec<Row>, StoreError> {
+    // A database that was last written by a program from before queues, and is only looked at.
+    let queues =
+        sqlx::query("SELECT 1 FROM sqlite_schema WHERE name = 'queue_blocks'").fetch_optional(&mut *tx).await.map_err(store_error)?;
     let mut rows = Vec::new();
-    for (sql, read) in LOADS {
+    for (sql, read) in LOADS.iter().chain(queues.map_or(&[][..], |_| QUEUE_LOADS)) {
         let found = sqlx::query(*sql).bind(i64::from(shard.0)).fetch_all(&mut *tx).await.map_err(store_error)?;
         for row in &found {
             rows.push(read(row).map_err(|e| StoreError::Corrupt(e.to_string()))?);
@@ -202,5 +248,45 @@ const LOADS: &[(&str, Read)] = &[
     }),
     ("SELECT answer FROM idempotency WHERE shard = ?1", |r| {
         Ok(Row::Idempotency(proto::IdempotencyRow::decode(&r.try_get::<Vec<u8>, _>(0)?[..])?))
+    }),
+];
+
+const QUEUE_LOADS: &[(&str, Read)] = &[
+    (
+        "SELECT id, namespace, name, version, generation, created_ms, config_json, bindings_json, acked_total, dead_total, more
+         FROM queues WHERE shard = ?1",
+        |r| {
+            let number = |i: usize| r.try_get::<i64, _>(i).map(|n| n as u64);
+            Ok(Row::Queue(proto::QueueRow {
+                id: number(0)?,
+                namespace: r.try_get(1)?,
+                name: r.try_get(2)?,
+                version: number(3)?,
+                generation: number(4)? as u32,
+                created_ms: r.try_get(5)?,
+                config_json: r.try_get(6)?,
+                bindings_json: r.try_get(7)?,
+                acked_total: number(8)?,
+                dead_total: number(9)?,
+                ..proto::QueueRow::decode(&r.try_get::<Vec<u8>, _>(10)?[..])?
+            }))
+        },
+    ),
+    ("SELECT queue, topic, partition, floor, head, scanned, more FROM queue_partitions WHERE shard = ?1", |r| {
+        let number = |i: usize| r.try_get::<i64, _>(i).map(|n| n as u64);
+        let mut w = proto::QueuePartitionRow::decode(&r.try_get::<Vec<u8>, _>(6)?[..])?;
+        (w.queue, w.topic, w.partition) = (number(0)?, number(1)?, number(2)? as u32);
+        (w.floor, w.head, w.scanned) = (number(3)?, number(4)?, number(5)?);
+        Ok(Row::QueuePartition(w))
+    }),
+    ("SELECT queue, topic, partition, block, state FROM queue_blocks WHERE shard = ?1", |r| {
+        let number = |i: usize| r.try_get::<i64, _>(i).map(|n| n as u64);
+        Ok(Row::QueueBlock(proto::QueueBlockRow {
+            queue: number(0)?,
+            topic: number(1)?,
+            partition: number(2)? as u32,
+            block: number(3)?,
+            ..proto::QueueBlockRow::decode(&r.try_get::<Vec<u8>, _>(4)?[..])?
+        }))
     }),
 ];

@@ -47,3 +47,21 @@ CREATE TABLE IF NOT EXISTS idempotency (
     shard INTEGER NOT NULL, namespace TEXT NOT NULL, key TEXT NOT NULL, expires_ms INTEGER NOT NULL, answer BLOB NOT NULL,
     PRIMARY KEY (shard, namespace, key)
 ) WITHOUT ROWID;
+-- `more`: the rest of the row as protobuf (QueueRow), with the fields empty that have columns.
+CREATE TABLE IF NOT EXISTS queues (
+    shard INTEGER NOT NULL, id INTEGER NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL,
+    generation INTEGER NOT NULL, created_ms INTEGER NOT NULL, config_json TEXT NOT NULL, bindings_json TEXT NOT NULL,
+    acked_total INTEGER NOT NULL, dead_total INTEGER NOT NULL, more BLOB NOT NULL,
+    PRIMARY KEY (shard, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS queue_partitions (
+    shard INTEGER NOT NULL, queue INTEGER NOT NULL, topic INTEGER NOT NULL, partition INTEGER NOT NULL, floor INTEGER NOT NULL,
+    head INTEGER NOT NULL, scanned INTEGER NOT NULL, more BLOB NOT NULL,
+    PRIMARY KEY (shard, queue, topic, partition)
+) WITHOUT ROWID;
+-- `finished` and `entries` are numbers of messages; `state` is protobuf (QueueBlockRow). Tens of kilobytes at most.
+CREATE TABLE IF NOT EXISTS queue_blocks (
+    shard INTEGER NOT NULL, queue INTEGER NOT NULL, topic INTEGER NOT NULL, partition INTEGER NOT NULL, block INTEGER NOT NULL,
+    finished INTEGER NOT NULL, entries INTEGER NOT NULL, state BLOB NOT NULL,
+    PRIMARY KEY (shard, queue, topic, partition, block)
+);

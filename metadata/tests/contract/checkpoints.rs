@@ -36,6 +36,7 @@ fn rich_commit(topic: TopicId) -> Command {
         idempotency: Some(Idempotency { key: "ключ 🔑".into(), fingerprint: u128::MAX }),
         layout: vec![LayoutRun { append: 0, topic, partition: P0, count: 3 }],
         cursors: vec![change],
+        settles: Vec::new(),
     };
     let extents = vec![ProposedExtent { topic, partition: P0, position: 16, slices: vec![Slice { atom: Some(0), ..slice }] }];
     Command::Commit(SegmentCommit { segment: segment(1), size: 1 << 40, extents, atoms: vec![atom] })
@@ -68,6 +69,9 @@ fn kind(row: &Row) -> usize {
         Row::Producer(_) => 5,
         Row::Dedup(_) => 6,
         Row::Idempotency(_) => 7,
+        Row::Queue(_) => 8,
+        Row::QueuePartition(_) => 9,
+        Row::QueueBlock(_) => 10,
     }
 }
 
@@ -92,7 +96,7 @@ pub(crate) async fn rows_of_every_kind_are_written_and_found_as_they_were<K: Kin
     let mut kinds: Vec<usize> = checkpoint.puts.iter().map(kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds, (0..8).collect::<Vec<_>>(), "the sample has rows of every kind");
+    assert_eq!(kinds, (0..8).collect::<Vec<_>>(), "the sample has rows of every kind; for those of queues see queues.rs");
     let loaded = bench.load().await;
     assert_eq!(sorted(loaded.rows), sorted(checkpoint.puts));
     bench.check_rebuilt().await;

@@ -120,3 +120,28 @@ async fn a_store_from_before_clusters_had_an_identity_gets_one_and_keeps_all_els
     drop(second);
     assert_eq!(bench(&path).await.store.identity().await.unwrap(), identity);
 }
+
+#[tokio::test]
+async fn a_store_from_before_queues_is_looked_at_as_it_is_and_gets_their_tables_when_it_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("metadata.sqlite");
+    let mut first = bench(&path).await;
+    first.topic("orders", 1).await;
+    first.checkpoint().await;
+    let before = sorted(first.load().await.rows);
+    drop(first);
+    let url = format!("sqlite://{}", path.display());
+    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    for table in ["queues", "queue_partitions", "queue_blocks"] {
+        sqlx::query(sqlx::AssertSqlSafe(format!("DROP TABLE {table}"))).execute(&database).await.unwrap();
+    }
+    database.close().await;
+    let reader = SqliteStore::open_read_only(&path).await.unwrap();
+    assert_eq!(sorted(reader.inspect(SHARD).await.unwrap().rows), before);
+    drop(reader);
+    let second = bench(&path).await;
+    assert_eq!(sorted(second.load().await.rows), before);
+    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let queues: i64 = sqlx::query_scalar("SELECT count(*) FROM queues").fetch_one(&database).await.unwrap();
+    assert_eq!(queues, 0);
+}

@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::rows::proto;
 use super::{Atom, Command, DedupClaim, LayoutRun, ProposedExtent, RetiredExtent, SegmentCommit, Slice, SliceCondition};
+use super::{lenient, queue_codec};
 use crate::error::Error;
-use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, SegmentId, TopicId, TopicName};
+use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, QueueName, SegmentId, TopicId, TopicName};
 use crate::time::Timestamp;
 use crate::topic::TopicConfig;
 use crate::verbs::{CursorMove, Idempotency, Precondition, ProducerStamp};
@@ -53,10 +54,10 @@ pub(super) fn config_json(config: &TopicConfig) -> String {
 }
 
 pub(super) fn config_from_json(text: &str) -> Decoded<TopicConfig> {
-    serde_json::from_str(text).map_err(|e| Malformed(format!("a topic's settings cannot be read: {e}")))
+    lenient::from_json(text).map_err(|e| Malformed(format!("a topic's settings cannot be read: {e}")))
 }
 
-fn condition_to_proto(condition: Precondition) -> Option<proto::Condition> {
+pub(super) fn condition_to_proto(condition: Precondition) -> Option<proto::Condition> {
     use proto::condition::Kind;
     let (kind, version) = match condition {
         Precondition::Always => return None,
@@ -67,7 +68,7 @@ fn condition_to_proto(condition: Precondition) -> Option<proto::Condition> {
     Some(proto::Condition { kind: kind.into(), version })
 }
 
-fn condition_from_proto(condition: Option<proto::Condition>) -> Decoded<Precondition> {
+pub(super) fn condition_from_proto(condition: Option<proto::Condition>) -> Decoded<Precondition> {
     use proto::condition::Kind;
     let Some(wire) = condition else { return Ok(Precondition::Always) };
     // Not the generated getter: it takes what it does not know for the first kind.
@@ -79,11 +80,11 @@ fn condition_from_proto(condition: Option<proto::Condition>) -> Decoded<Precondi
     })
 }
 
-fn idempotency_to_proto(request: &Idempotency) -> proto::Idempotency {
+pub(super) fn idempotency_to_proto(request: &Idempotency) -> proto::Idempotency {
     proto::Idempotency { key: request.key.to_string(), fingerprint: hash_bytes(request.fingerprint) }
 }
 
-fn idempotency_from_proto(wire: proto::Idempotency) -> Decoded<Idempotency> {
+pub(super) fn idempotency_from_proto(wire: proto::Idempotency) -> Decoded<Idempotency> {
     Ok(Idempotency { key: wire.key.into(), fingerprint: hash(&wire.fingerprint)? })
 }
 
@@ -144,6 +145,15 @@ pub(super) fn command_to_proto(command: &Command) -> proto::Command {
             topic: topic.as_ref().map(ToString::to_string),
         }),
         Command::Commit(commit) => Kind::Commit(commit_to_proto(commit)),
+        Command::PutQueue(put) => Kind::PutQueue(queue_codec::put_to_proto(put)),
+        Command::DeleteQueue { namespace, name, condition } => Kind::DeleteQueue(proto::DeleteQueue {
+            namespace: namespace.to_string(),
+            name: name.to_string(),
+            condition: condition_to_proto(*condition),
+        }),
+        Command::SeekQueue(seek) => Kind::SeekQueue(queue_codec::seek_to_proto(seek)),
+        Command::Receive(receive) => Kind::Receive(queue_codec::receive_to_proto(receive)),
+        Command::Settle(settle) => Kind::Settle(queue_codec::settle_to_proto(settle)),
         Command::RefuseSegments { segments } => {
             Kind::RefuseSegments(proto::RefuseSegments { segments: segments.iter().copied().map(uuid_bytes).collect() })
         }
@@ -198,6 +208,15 @@ pub(super) fn command_from_proto(wire: proto::Command) -> Decoded<Command> {
             extents: w.extents.iter().map(retired_from_proto).collect::<Decoded<_>>()?,
         },
         Kind::ForgetObjects(w) => Command::ForgetObjects { objects: segment_ids(&w.objects)? },
+        Kind::PutQueue(w) => Command::PutQueue(Box::new(queue_codec::put_from_proto(w)?)),
+        Kind::DeleteQueue(w) => Command::DeleteQueue {
+            namespace: NamespaceName::new(&w.namespace)?,
+            name: QueueName::new(&w.name)?,
+            condition: condition_from_proto(w.condition)?,
+        },
+        Kind::SeekQueue(w) => Command::SeekQueue(queue_codec::seek_from_proto(w)?),
+        Kind::Receive(w) => Command::Receive(queue_codec::receive_from_proto(w)?),
+        Kind::Settle(w) => Command::Settle(queue_codec::settle_from_proto(w)?),
     })
 }
 
@@ -239,6 +258,7 @@ fn commit_to_proto(commit: &SegmentCommit) -> proto::SegmentCommit {
             .map(|r| proto::LayoutRun { append: r.append, topic: r.topic.0, partition: r.partition.0, count: r.count })
             .collect(),
         cursors: atom.cursors.iter().map(move_to_proto).collect(),
+        settles: atom.settles.iter().map(queue_codec::settle_to_proto).collect(),
     };
     proto::SegmentCommit {
         segment: uuid_bytes(commit.segment),
@@ -265,6 +285,7 @@ fn commit_from_proto(wire: proto::SegmentCommit) -> Decoded<SegmentCommit> {
             idempotency: w.idempotency.map(idempotency_from_proto).transpose()?,
             layout: w.layout.into_iter().map(run).collect(),
             cursors: w.cursors.into_iter().map(move_from_proto).collect::<Decoded<_>>()?,
+            settles: w.settles.into_iter().map(queue_codec::settle_from_proto).collect::<Decoded<_>>()?,
         })
     };
     Ok(SegmentCommit {

@@ -4,8 +4,10 @@
 
 use std::sync::Arc;
 
+use super::queues::{PutQueue, ReceiveMessages, Received, SeekQueue, SettleMessages, SettledRun};
 use crate::error::Error;
-use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, SegmentId, TopicId, TopicName};
+use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, TopicId, TopicName};
+use crate::queue::Queue;
 use crate::time::Timestamp;
 use crate::topic::{Topic, TopicConfig};
 use crate::verbs::{AckRange, Cursor, CursorMove, Idempotency, Namespace, Precondition, ProducerStamp};
@@ -35,6 +37,16 @@ pub enum Command {
     Retire { topic: TopicId, partition: PartitionIndex, extents: Vec<RetiredExtent> },
     /// Forgets objects that were deleted from the bucket.
     ForgetObjects { objects: Vec<SegmentId> },
+    /// Creates a queue or replaces its settings.
+    PutQueue(Box<PutQueue>),
+    /// Deletes a queue; its topics stay.
+    DeleteQueue { namespace: NamespaceName, name: QueueName, condition: Precondition },
+    /// Moves a queue; to its end, that is purging it.
+    SeekQueue(SeekQueue),
+    /// Classifies and leases messages.
+    Receive(ReceiveMessages),
+    /// Settles leases.
+    Settle(SettleMessages),
 }
 
 /// A segment that is stored, and what it proposes.
@@ -113,6 +125,8 @@ pub struct Atom {
     pub layout: Vec<LayoutRun>,
     /// Cursors that move with it.
     pub cursors: Vec<CursorMove>,
+    /// Leases that are settled with it: all of them, or the atom is refused ([`Refusal::Lease`]). At most one per queue.
+    pub settles: Vec<SettleMessages>,
 }
 
 /// Consecutive records of a request that went to one partition.
@@ -154,6 +168,12 @@ pub enum Reply {
     Committed(Arc<CommitReply>),
     /// To `RefuseSegments`: those that are refused now; the others are committed or were known before.
     Refused(Vec<SegmentId>),
+    /// To `PutQueue` and `SeekQueue`: the flag tells whether it was created.
+    Queue(Box<Queue>, bool),
+    /// To `Receive`.
+    Received(Box<Received>),
+    /// To `Settle`.
+    Settled(Vec<SettledRun>),
     /// To the others.
     Done,
 }
@@ -216,6 +236,10 @@ pub enum Refusal {
     CursorOffset { cursor: CursorName },
     /// The segment was refused before it was committed: it is too old, or it was swept.
     SegmentRefused,
+    /// A lease that was to be settled is over: the first such message.
+    Lease { queue: QueueId, topic: TopicId, partition: PartitionIndex, offset: Offset },
+    /// See [`Error::QueueFull`].
+    QueueFull { queue: QueueName, max_depth: u64 },
 }
 
 impl Refusal {
@@ -235,6 +259,8 @@ impl Refusal {
                 "cursors",
                 format!("cursor {cursor} cannot move there: the topic, the partition or the offset does not exist"),
             ),
+            Self::Lease { partition, offset, .. } => Error::LeaseOver { partition, offset },
+            Self::QueueFull { queue, max_depth } => Error::QueueFull { queue, max_depth },
             Self::SegmentRefused => Error::unavailable("the segment came too late to be committed"),
         }
     }
@@ -288,4 +314,8 @@ pub enum Notice {
     Appended { topic: TopicId, partition: PartitionIndex, extent: Extent },
     /// The topic was created, changed, trimmed or deleted: what was known of it may be stale.
     TopicChanged { namespace: NamespaceName, name: TopicName, topic: TopicId },
+    /// The queue was created, changed, moved or deleted.
+    QueueChanged { namespace: NamespaceName, name: QueueName, queue: QueueId },
+    /// A message of the queue became ready otherwise than by being sent: given back, due, its lease over, its turn come.
+    QueueReady { queue: QueueId },
 }

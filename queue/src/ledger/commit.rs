@@ -96,7 +96,11 @@ impl Ledger {
 
     fn decide_slice(&mut self, run: &mut Run<'_>, index: usize) {
         let place = run.places[index];
-        run.slices[index] = Some(match self.judge(place, run.now) {
+        let verdict = self.judge(place, run.now).and_then(|verdict| match verdict {
+            Verdict::Store => self.check_room([(place.extent.topic, u64::from(place.slice.records))]).map(|()| verdict),
+            Verdict::Duplicate(_) => Ok(verdict),
+        });
+        run.slices[index] = Some(match verdict {
             Ok(Verdict::Store) => SliceOutcome::Stored(self.store(run, place)),
             Ok(Verdict::Duplicate(base)) => SliceOutcome::Duplicate(base),
             Err(refusal) => SliceOutcome::Refused(refusal),
@@ -120,22 +124,27 @@ impl Ledger {
     }
 
     fn judge_atom(&self, run: &mut Run<'_>, atom: usize, members: &[usize]) -> Result<Option<Vec<(u32, AckRange)>>, Refusal> {
-        let Atom { namespace, idempotency, cursors, .. } = &run.commit.atoms[atom];
+        let Atom { namespace, idempotency, cursors, settles, .. } = &run.commit.atoms[atom];
         if let Some(request) = idempotency {
             match self.idempotency.find(namespace, request, run.now) {
                 Ok(None) => {}
                 Ok(Some(RememberedReply::Acks(acks))) => return Ok(Some(acks.clone())),
-                Ok(Some(RememberedReply::Topic(_))) | Err(()) => return Err(Refusal::IdempotencyConflict),
+                Ok(Some(RememberedReply::Topic(_) | RememberedReply::Queue(_))) | Err(()) => return Err(Refusal::IdempotencyConflict),
             }
         }
         for change in cursors {
             self.check_cursor(namespace, change)?;
         }
+        self.check_settles(namespace, settles, run.now)?;
+        let mut stored = Vec::with_capacity(members.len());
         for index in members {
-            if let Verdict::Duplicate(base) = self.judge(run.places[*index], run.now)? {
-                run.slices[*index] = Some(SliceOutcome::Duplicate(base));
+            let place = run.places[*index];
+            match self.judge(place, run.now)? {
+                Verdict::Duplicate(base) => run.slices[*index] = Some(SliceOutcome::Duplicate(base)),
+                Verdict::Store => stored.push((place.extent.topic, u64::from(place.slice.records))),
             }
         }
+        self.check_room(stored)?;
         Ok(None)
     }
 
@@ -157,10 +166,11 @@ impl Ledger {
             };
             run.slices[*index] = Some(outcome);
         }
-        let Atom { namespace, idempotency, layout, cursors } = &run.commit.atoms[atom];
+        let Atom { namespace, idempotency, layout, cursors, settles } = &run.commit.atoms[atom];
         for change in cursors {
             self.move_cursor(namespace, change, run.now);
         }
+        self.apply_settles(settles, run.now);
         if let Some(request) = idempotency {
             let mut acks = Vec::with_capacity(layout.len());
             for piece in layout {
@@ -251,6 +261,7 @@ impl Ledger {
                 self.dedup.remember(key.0, claim.hash, entry, &mut self.dirty);
             }
         }
+        self.drop_oldest(key, run.now);
         base
     }
 

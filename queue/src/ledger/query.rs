@@ -4,9 +4,10 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use super::{CursorKey, Extent, Ledger, PartitionKey, Refusal, RetiredExtent};
+use super::{CursorKey, Extent, Ledger, PartitionKey, Peeked, QueueNumbers, Refusal, RetiredExtent};
 use crate::error::{Error, Result};
-use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, SegmentId, TopicId, TopicName};
+use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, TopicId, TopicName};
+use crate::queue::Queue;
 use crate::time::Timestamp;
 use crate::topic::{PartitionStatus, Topic};
 use crate::verbs::{Cursor, Namespace, Page, PageRequest};
@@ -67,6 +68,14 @@ pub enum Query {
     Objects(Vec<SegmentId>),
     /// How far the journal is.
     Position,
+    /// One queue.
+    Queue(NamespaceName, QueueName),
+    /// A namespace's queues by name.
+    Queues(NamespaceName, PageRequest),
+    /// How a queue stands.
+    QueueNumbers(QueueId),
+    /// The next messages of a queue that could be received, at most so many.
+    QueuePeek(QueueId, u32),
 }
 
 /// An answer, in the order of [`Query`].
@@ -94,6 +103,14 @@ pub enum Answer {
     Objects(Vec<Option<ObjectStatus>>),
     /// To `Position`.
     Position(JournalPosition),
+    /// To `Queue`.
+    Queue(Box<Queue>),
+    /// To `Queues`.
+    Queues(Page<Queue>),
+    /// To `QueueNumbers`.
+    QueueNumbers(Box<QueueNumbers>),
+    /// To `QueuePeek`.
+    QueuePeek(Vec<Peeked>),
 }
 
 /// How far a shard's journal is.
@@ -196,6 +213,18 @@ impl Ledger {
                 let status = |id: &SegmentId| self.objects.by_id.get(id).map(|object| object.status(*id));
                 Ok(Answer::Objects(ids.iter().map(status).collect()))
             }
+            Query::Queue(namespace, name) => {
+                self.require_namespace(namespace)?;
+                let queue = self.queue(namespace, name).ok_or_else(|| Error::QueueNotFound(name.clone()))?;
+                Ok(Answer::Queue(Box::new(queue)))
+            }
+            Query::Queues(namespace, page) => {
+                self.require_namespace(namespace)?;
+                let of = self.queues_from(namespace, QueueName::from(&first_name(page)));
+                Ok(Answer::Queues(paged(page, of, |queue| queue.name.to_string())))
+            }
+            Query::QueueNumbers(queue) => self.queue_numbers(*queue),
+            Query::QueuePeek(queue, most) => self.queue_peek(*queue, *most),
             Query::Position => Ok(Answer::Position(JournalPosition { seq: self.seq, epoch: self.epoch, time: self.time })),
         }
     }

@@ -3,7 +3,7 @@
 use super::codec::{Decoded, Malformed, required};
 use super::rows::proto;
 use super::{AtomOutcome, CommitReply, DedupHit, Refusal, SliceOutcome};
-use crate::id::{CursorName, Offset, PartitionIndex};
+use crate::id::{CursorName, Offset, PartitionIndex, QueueId, QueueName, TopicId};
 use crate::time::Timestamp;
 use crate::verbs::AckRange;
 
@@ -102,6 +102,10 @@ fn refusal_to_proto(refusal: &Refusal) -> proto::Refusal {
         Refusal::CursorVersion { expected, actual } => plain(Kind::CursorVersion, *expected, *actual),
         Refusal::CursorOffset { cursor } => proto::Refusal { name: cursor.to_string(), ..plain(Kind::CursorOffset, 0, 0) },
         Refusal::SegmentRefused => plain(Kind::SegmentRefused, 0, 0),
+        Refusal::Lease { queue, topic, partition, offset } => {
+            proto::Refusal { queue: queue.0, topic: topic.0, partition: partition.0, ..plain(Kind::Lease, offset.0, 0) }
+        }
+        Refusal::QueueFull { queue, max_depth } => proto::Refusal { name: queue.to_string(), ..plain(Kind::QueueFull, 0, *max_depth) },
     }
 }
 
@@ -126,5 +130,12 @@ fn refusal_from_proto(wire: proto::Refusal) -> Decoded<Refusal> {
         Kind::CursorVersion => Refusal::CursorVersion { expected: wire.given, actual: wire.current },
         Kind::CursorOffset => Refusal::CursorOffset { cursor: CursorName::new(&wire.name)? },
         Kind::SegmentRefused => Refusal::SegmentRefused,
+        Kind::Lease => Refusal::Lease {
+            queue: QueueId(wire.queue),
+            topic: TopicId(wire.topic),
+            partition: PartitionIndex(wire.partition),
+            offset: Offset(wire.given),
+        },
+        Kind::QueueFull => Refusal::QueueFull { queue: QueueName::new(&wire.name)?, max_depth: wire.current },
     })
 }

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use super::codec::{Decoded, Malformed, config_from_json, config_json, hash, hash_bytes, offsets_to_proto, segment_id, uuid_bytes};
 use super::cursors::CursorState;
 use super::objects::Object;
+use super::queue_codec::{queue_from_proto, queue_to_proto};
+use super::queues::QueueRows;
 use super::reply_codec::{acks_from_proto, acks_to_proto, reply_from_proto, reply_to_proto};
 use super::windows::{DedupEntry, Producer, ProducerBatch, Remembered, RememberedReply};
 use super::{CursorKey, EntryError, Extent, Ledger, Partition, ProducerKey};
-use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, SegmentId, ShardId, TopicId, TopicName};
+use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, QueueId, SegmentId, ShardId, TopicId, TopicName};
 use crate::time::Timestamp;
 use crate::topic::Topic;
 use crate::verbs::Namespace;
@@ -24,8 +26,9 @@ pub mod proto {
 
 pub use proto::ShardRow;
 
-/// The version of the rows that this program writes. It reads 1 to this.
-const VERSION: u32 = 1;
+/// The versions of the rows of a shard without queues and with queues: who knows only the first must not serve the second. This
+/// program reads both.
+const VERSIONS: (u32, u32) = (1, 2);
 
 /// Partitions whose newest extents may all be in memory: beyond it, only the busy ones keep theirs.
 const FULL_PARTITIONS: usize = 1_024;
@@ -49,11 +52,18 @@ pub enum RowKey {
     Dedup(TopicId, u128),
     /// A request with an idempotency key.
     Idempotency(NamespaceName, Arc<str>),
+    /// A queue.
+    Queue(QueueId),
+    /// How far a queue is in a partition.
+    QueuePartition(QueueId, TopicId, PartitionIndex),
+    /// What a queue knows of a block of messages.
+    QueueBlock(QueueId, TopicId, PartitionIndex, u64),
 }
 
 /// A row as it is to be written.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "each variant is the message of its name in proto/ledger.proto")]
+#[expect(clippy::large_enum_variant, reason = "rows are many and of the small kinds; a box would be one more allocation for each")]
 pub enum Row {
     Namespace(proto::NamespaceRow),
     Topic(proto::TopicRow),
@@ -63,6 +73,9 @@ pub enum Row {
     Producer(proto::ProducerRow),
     Dedup(proto::DedupRow),
     Idempotency(proto::IdempotencyRow),
+    Queue(proto::QueueRow),
+    QueuePartition(proto::QueuePartitionRow),
+    QueueBlock(proto::QueueBlockRow),
 }
 
 /// What changed since the last checkpoint: to be written in one transaction.
@@ -158,7 +171,7 @@ impl Ledger {
 
     /// Builds a ledger from the rows of its checkpoints. The journal's entries after `shard.seq` are to be replayed on it.
     pub fn restore(id: ShardId, shard: &ShardRow, rows: impl IntoIterator<Item = Row>) -> Result<Self, EntryError> {
-        if shard.version == 0 || shard.version > VERSION {
+        if shard.version == 0 || shard.version > VERSIONS.1 {
             return Err(EntryError::UnknownVersion(shard.version));
         }
         let mut ledger = Self::empty(id);
@@ -168,18 +181,21 @@ impl Ledger {
         ledger.next_topic = shard.next_topic;
         // Built at once, the map's nodes are full: one by one, in order, they would be half empty, and there may be millions.
         let mut partitions = Vec::new();
-        for row in rows {
+        let mut queues = QueueRows::default();
+        for row in rows.into_iter().filter_map(|row| queues.take(row)) {
             match row {
                 Row::Partition(w) => partitions.push(((TopicId(w.topic), PartitionIndex(w.partition)), partition_from_row(&w))),
                 row => ledger.restore_row(row).map_err(|e| EntryError::Corrupt(e.0))?,
             }
         }
         ledger.partitions = partitions.into_iter().collect();
+        ledger.restore_queues(queues).map_err(|e| EntryError::Corrupt(e.0))?;
         Ok(ledger)
     }
 
     fn shard_row(&self) -> ShardRow {
-        ShardRow { version: VERSION, seq: self.seq.0, epoch: self.epoch.0, time_ms: self.time.as_millis(), next_topic: self.next_topic }
+        let version = if self.queues.is_empty() { VERSIONS.0 } else { VERSIONS.1 };
+        ShardRow { version, seq: self.seq.0, epoch: self.epoch.0, time_ms: self.time.as_millis(), next_topic: self.next_topic }
     }
 
     fn extents_to_write(&self, topic: TopicId, index: PartitionIndex, checkpoint: &mut Checkpoint) {
@@ -203,6 +219,7 @@ impl Ledger {
         keys.extend(self.producers.by_key.keys().cloned().map(RowKey::Producer));
         keys.extend(self.dedup.by_hash.keys().map(|(topic, hash)| RowKey::Dedup(*topic, *hash)));
         keys.extend(self.idempotency.by_key.keys().map(|(ns, key)| RowKey::Idempotency(ns.clone(), key.clone())));
+        keys.extend(self.queues.keys());
         keys
     }
 
@@ -218,6 +235,7 @@ impl Ledger {
             RowKey::Idempotency(ns, key) => {
                 Row::Idempotency(idempotency_row(ns, key, self.idempotency.by_key.get(&(ns.clone(), key.clone()))?))
             }
+            RowKey::Queue(_) | RowKey::QueuePartition(..) | RowKey::QueueBlock(..) => return self.queues.row(key),
         })
     }
 
@@ -249,6 +267,8 @@ impl Ledger {
                 self.dedup.by_hash.insert((topic, hash), entry);
             }
             Row::Idempotency(w) => self.restore_idempotency(w)?,
+            // Taken before, as they are to be restored in order.
+            Row::Queue(_) | Row::QueuePartition(_) | Row::QueueBlock(_) => {}
         }
         Ok(())
     }
@@ -299,9 +319,10 @@ impl Ledger {
     }
 
     fn restore_idempotency(&mut self, w: proto::IdempotencyRow) -> Decoded<()> {
-        let reply = match &w.topic {
-            Some(topic) => RememberedReply::Topic(Box::new(topic_from_row(topic)?)),
-            None => RememberedReply::Acks(acks_from_proto(w.acks)),
+        let reply = match (&w.topic, w.queue) {
+            (Some(topic), _) => RememberedReply::Topic(Box::new(topic_from_row(topic)?)),
+            (None, Some(queue)) => RememberedReply::Queue(Box::new(queue_from_proto(queue)?)),
+            (None, None) => RememberedReply::Acks(acks_from_proto(w.acks)),
         };
         let remembered = Remembered { fingerprint: hash(&w.fingerprint)?, expires_at: Timestamp::from_millis(w.expires_ms), reply };
         self.idempotency.restore(NamespaceName::new(&w.namespace)?, w.key.into(), remembered);
@@ -323,6 +344,9 @@ impl Row {
             Row::Producer(w) => RowKey::Producer((TopicId(w.topic), PartitionIndex(w.partition), w.id.as_str().into())),
             Row::Dedup(w) => RowKey::Dedup(TopicId(w.topic), hash(&w.hash).ok()?),
             Row::Idempotency(w) => RowKey::Idempotency(NamespaceName::new(&w.namespace).ok()?, w.key.as_str().into()),
+            Row::Queue(w) => RowKey::Queue(QueueId(w.id)),
+            Row::QueuePartition(w) => RowKey::QueuePartition(QueueId(w.queue), TopicId(w.topic), PartitionIndex(w.partition)),
+            Row::QueueBlock(w) => RowKey::QueueBlock(QueueId(w.queue), TopicId(w.topic), PartitionIndex(w.partition), w.block),
         })
     }
 
@@ -338,6 +362,9 @@ impl Row {
             Row::Producer(w) => w.encode_length_delimited_to_vec(),
             Row::Dedup(w) => w.encode_length_delimited_to_vec(),
             Row::Idempotency(w) => w.encode_length_delimited_to_vec(),
+            Row::Queue(w) => w.encode_length_delimited_to_vec(),
+            Row::QueuePartition(w) => w.encode_length_delimited_to_vec(),
+            Row::QueueBlock(w) => w.encode_length_delimited_to_vec(),
         }
     }
 }
@@ -495,9 +522,10 @@ fn dedup_row(topic: TopicId, hash: u128, entry: &DedupEntry) -> proto::DedupRow 
 }
 
 fn idempotency_row(namespace: &NamespaceName, key: &str, remembered: &Remembered) -> proto::IdempotencyRow {
-    let (acks, topic) = match &remembered.reply {
-        RememberedReply::Acks(acks) => (acks_to_proto(acks), None),
-        RememberedReply::Topic(topic) => (Vec::new(), Some(topic_row(topic))),
+    let (acks, topic, queue) = match &remembered.reply {
+        RememberedReply::Acks(acks) => (acks_to_proto(acks), None, None),
+        RememberedReply::Topic(topic) => (Vec::new(), Some(topic_row(topic)), None),
+        RememberedReply::Queue(queue) => (Vec::new(), None, Some(queue_to_proto(queue))),
     };
     proto::IdempotencyRow {
         namespace: namespace.to_string(),
@@ -506,5 +534,6 @@ fn idempotency_row(namespace: &NamespaceName, key: &str, remembered: &Remembered
         expires_ms: remembered.expires_at.as_millis(),
         acks,
         topic,
+        queue,
     }
 }

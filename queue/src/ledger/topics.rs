@@ -22,7 +22,9 @@ impl Ledger {
             match self.idempotency.find(namespace, key, now) {
                 Ok(None) => {}
                 Ok(Some(RememberedReply::Topic(topic))) => return Applied::unchanged(Ok(Reply::Topic((**topic).clone(), true))),
-                Ok(Some(RememberedReply::Acks(_))) | Err(()) => return Applied::unchanged(Err(Error::IdempotencyConflict)),
+                Ok(Some(RememberedReply::Acks(_) | RememberedReply::Queue(_))) | Err(()) => {
+                    return Applied::unchanged(Err(Error::IdempotencyConflict));
+                }
             }
         }
         let put = self.put_topic_once(namespace, name, config, condition, now);
@@ -33,7 +35,7 @@ impl Ledger {
         put.into()
     }
 
-    fn put_topic_once(
+    pub(super) fn put_topic_once(
         &mut self,
         namespace: &NamespaceName,
         name: &TopicName,
@@ -77,6 +79,9 @@ impl Ledger {
         self.names.insert(key, topic.id);
         self.dirty.insert(RowKey::Topic(topic.id));
         self.topics.insert(topic.id, topic.clone());
+        if !created {
+            self.join_queues(&topic);
+        }
         self.notify_topic(&topic);
         Ok(Reply::Topic(topic, created))
     }
@@ -100,6 +105,7 @@ impl Ledger {
         self.producers.forget_topic(topic.id, &mut self.dirty);
         self.dedup.forget_topic(topic.id, &mut self.dirty);
         self.forget_cursors_of(namespace, name);
+        self.leave_queues(&topic);
         self.notify_topic(&topic);
         Ok(Reply::Done)
     }
@@ -143,6 +149,7 @@ impl Ledger {
             }
         }
         if changed {
+            self.raise_bounded(topic);
             self.notify_topic(&described);
         }
         Applied { reply: Ok(Reply::Done), changed }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{ProducerKey, Refusal, RowKey};
 use crate::id::{NamespaceName, Offset, PartitionIndex, TopicId};
+use crate::queue::Queue;
 use crate::time::Timestamp;
 use crate::topic::Topic;
 use crate::verbs::{AckRange, Idempotency, ProducerStamp};
@@ -170,6 +171,8 @@ pub(crate) enum RememberedReply {
     Acks(Vec<(u32, AckRange)>),
     /// To the creation of a topic.
     Topic(Box<Topic>),
+    /// To the creation of a queue.
+    Queue(Box<Queue>),
 }
 
 /// A request that was applied.

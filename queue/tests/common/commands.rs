@@ -107,7 +107,7 @@ impl Lab {
                     }
                     let cursors: Vec<CursorMove> = cursor.iter().map(|c| self.cursor_move(c)).collect();
                     let namespace = namespace_name(cursor.as_ref().map_or(0, |c| c.namespace));
-                    atoms.push(Atom { namespace, idempotency: request.map(idempotency), layout, cursors });
+                    atoms.push(Atom { namespace, idempotency: request.map(idempotency), layout, cursors, settles: Vec::new() });
                 }
             }
         }

@@ -211,6 +211,9 @@ impl Lab {
             }
             Command::Retire { topic, partition, extents } => self.compare_retire((*topic, *partition), extents, applied),
             Command::ForgetObjects { objects } => self.compare_forget(objects, applied.changed),
+            Command::PutQueue(_) | Command::DeleteQueue { .. } | Command::SeekQueue(_) | Command::Receive(_) | Command::Settle(_) => {
+                panic!("queues have a lab of their own")
+            }
         }
     }
 

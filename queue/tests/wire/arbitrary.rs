@@ -1,5 +1,8 @@
 //! Anything that may be asked of a ledger or answered, with every variant of every enum.
 
+#[path = "queues.rs"]
+pub(crate) mod queues;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,8 +123,8 @@ pub(crate) fn segment_commit() -> impl Strategy<Value = SegmentCommit> {
         partition,
         count,
     });
-    let atom = (namespace_name(), of(idempotency()), vec(run, 0..3), vec(cursor_move(), 0..3))
-        .prop_map(|(namespace, idempotency, layout, cursors)| Atom { namespace, idempotency, layout, cursors });
+    let atom = (namespace_name(), of(idempotency()), vec(run, 0..3), vec(cursor_move(), 0..3), vec(queues::settle(), 0..2))
+        .prop_map(|(namespace, idempotency, layout, cursors, settles)| Atom { namespace, idempotency, layout, cursors, settles });
     (segment(), any::<u64>(), vec(extent, 0..4), vec(atom, 0..3)).prop_map(|(segment, size, extents, atoms)| SegmentCommit {
         segment,
         size,
@@ -163,6 +166,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         vec(segment(), 0..4).prop_map(|segments| Command::RefuseSegments { segments }),
         (topic_id(), partition(), vec(retired, 0..4)).prop_map(|(topic, partition, extents)| Command::Retire { topic, partition, extents }),
         vec(segment(), 0..4).prop_map(|objects| Command::ForgetObjects { objects }),
+        queues::command(),
     ]
 }
 
@@ -194,6 +198,7 @@ pub(crate) fn query() -> impl Strategy<Value = Query> {
         ),
         vec(segment(), 0..4).prop_map(Query::Objects),
         Just(Query::Position),
+        queues::query(),
     ]
 }
 
@@ -261,6 +266,7 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
             epoch: Epoch(epoch),
             time
         })),
+        queues::answer(),
     ]
 }
 
@@ -278,6 +284,7 @@ pub(crate) fn refusal() -> impl Strategy<Value = Refusal> {
         (any::<u64>(), any::<u64>()).prop_map(|(expected, actual)| Refusal::CursorVersion { expected, actual }),
         cursor_name().prop_map(|cursor| Refusal::CursorOffset { cursor }),
         Just(Refusal::SegmentRefused),
+        queues::refusal(),
     ]
 }
 
@@ -308,6 +315,7 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
         committed,
         vec(segment(), 0..4).prop_map(Reply::Refused),
         Just(Reply::Done),
+        queues::reply(),
     ]
 }
 
@@ -337,5 +345,6 @@ pub(crate) fn error() -> impl Strategy<Value = Error> {
         ".{0,9}".prop_map(|reason| Error::Unknown { reason }),
         (segment(), ".{0,9}").prop_map(|(object, reason)| Error::DataUnavailable { object, reason }),
         ".{0,9}".prop_map(Error::Internal),
+        queues::error(),
     ]
 }

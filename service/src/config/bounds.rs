@@ -5,6 +5,8 @@ use super::{Config, ConfigError};
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+/// Shortest key of receipts, in bytes.
+const RECEIPT_KEY_BYTES: usize = 32;
 
 /// Refuses a configuration with a setting out of bounds.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
@@ -87,9 +89,19 @@ fn relations(config: &Config) -> Vec<String> {
             &config.metadata.postgres.password_file.is_some(),
             "metadata.postgres.password and metadata.postgres.password_file",
         ),
+        (&config.receipts.key.is_some(), &config.receipts.key_file.is_some(), "receipts.key and receipts.key_file"),
     ] {
         if *one && *other {
             problems.push(format!("{what} are both set: keep one"));
+        }
+    }
+    let short = |key: &crate::Secret<String>| key.expose().len() < RECEIPT_KEY_BYTES;
+    for (key, is_short) in [
+        ("receipts.key", config.receipts.key.as_ref().is_some_and(short)),
+        ("receipts.previous", config.receipts.previous.iter().any(short)),
+    ] {
+        if is_short {
+            problems.push(format!("{key} has less than {RECEIPT_KEY_BYTES} bytes: make one with `openssl rand -hex 32`"));
         }
     }
     if config.metadata.tls.cert.is_some() != config.metadata.tls.key.is_some() {
@@ -123,12 +135,15 @@ mod tests {
         config.uploads.eager = 17;
         config.segment.puts_per_second = Some(0.0);
         config.limits.partitions = 0;
+        config.receipts.previous = vec![crate::Secret::new("short".into())];
         config.store.url = Some("ftp://x".into());
         let ConfigError::OutOfBounds(problems) = config.check().unwrap_err() else { panic!("another error") };
         let text = problems.join("\n");
-        for key in ["segment.target_bytes", "uploads.eager", "segment.puts_per_second", "limits.partitions", "store.url"] {
+        for key in
+            ["segment.target_bytes", "uploads.eager", "segment.puts_per_second", "limits.partitions", "receipts.previous", "store.url"]
+        {
             assert!(text.contains(key), "{key} is not in {text}");
         }
-        assert_eq!(problems.len(), 5);
+        assert_eq!(problems.len(), 6);
     }
 }

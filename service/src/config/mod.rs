@@ -16,7 +16,8 @@ use url::Url;
 pub use load::{ConfigError, Sources};
 pub use metadata::{MetadataConfig, MetadataTlsConfig, PostgresSettings, PostgresTls};
 pub use sections::{
-    CacheConfig, CollectorConfig, HttpConfig, IngestConfig, LogConfig, LogFormat, ReadConfig, SegmentConfig, StoreConfig, UploadsConfig,
+    CacheConfig, CollectorConfig, HttpConfig, IngestConfig, LogConfig, LogFormat, ReadConfig, ReceiptsConfig, SegmentConfig, StoreConfig,
+    UploadsConfig,
 };
 
 /// Everything that can be set. Sizes are bytes, times milliseconds.
@@ -42,6 +43,8 @@ pub struct Config {
     pub ingest: IngestConfig,
     /// How much readers hold at once.
     pub read: ReadConfig,
+    /// What receipts are sealed with.
+    pub receipts: ReceiptsConfig,
     /// What is kept near for readers.
     pub cache: CacheConfig,
     /// How what nobody needs any more is let go of.
@@ -66,6 +69,7 @@ impl Default for Config {
             uploads: UploadsConfig::default(),
             ingest: IngestConfig::default(),
             read: ReadConfig::default(),
+            receipts: ReceiptsConfig::default(),
             cache: CacheConfig::default(),
             collector: CollectorConfig::default(),
             http: HttpConfig::default(),
@@ -155,6 +159,8 @@ mod tests {
         let mut config = Config::default();
         config.store.secret_access_key = Some(Secret::new("hunter2".into()));
         config.metadata.url = Some("postgres://me:hunter2@db/lakefall".into());
+        config.receipts.key = Some(Secret::new("hunter2".into()));
+        config.receipts.previous = vec![Secret::new("hunter2".into())];
         let text = config.render().unwrap();
         assert!(!text.contains("hunter2") && text.contains("postgres://me:redacted@db"), "{text}");
         assert!(!format!("{:?}", config.store).contains("hunter2"));

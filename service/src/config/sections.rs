@@ -197,6 +197,22 @@ impl Default for CollectorConfig {
     }
 }
 
+/// What receipts of leased messages are sealed with, so that nobody settles what was not given to them. All gateways of a cluster
+/// need the same key: one settles what another leased.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReceiptsConfig {
+    /// The key, 32 bytes of text or more, as `openssl rand -hex 32` makes one. Another one makes the receipts given out so far
+    /// worthless, unless it stands in `receipts.previous`. Default none: `lakefall dev` makes one in its data folder, a gateway
+    /// derives one from the token that it shows the metadata replicas.
+    pub key: Option<Secret<String>>,
+    /// A file that holds the key. Default none.
+    pub key_file: Option<PathBuf>,
+    /// Keys used before, which still open receipts: to change the key, put the old one here on all gateways, then the new one into
+    /// `receipts.key`, and drop the old one when the longest lease is over. Default none.
+    pub previous: Vec<Secret<String>>,
+}
+
 /// Timeouts and caps of connections. Every one bounds what a slow or hostile client can hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -11,18 +11,30 @@ const DELIVER_AT: &str = "lakefall.deliver_at";
 const EXPIRES_AT: &str = "lakefall.expires_at";
 const CORRELATION_ID: &str = "lakefall.correlation_id";
 const REPLY_TO: &str = "lakefall.reply_to";
+const FOR_QUEUE: &str = "lakefall.for_queue";
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
 /// Calls `each` with the name and value of every header that `properties` become. Times are decimal milliseconds.
 pub(super) fn for_each(properties: &Properties, mut each: impl FnMut(&str, &str)) {
-    let Properties { dedup_id, ordering_key, priority, deliver_at, expires_at, correlation_id, reply_to, traceparent, tracestate } =
-        properties;
+    let Properties {
+        dedup_id,
+        ordering_key,
+        priority,
+        deliver_at,
+        expires_at,
+        correlation_id,
+        reply_to,
+        for_queue,
+        traceparent,
+        tracestate,
+    } = properties;
     let texts = [
         (DEDUP_ID, dedup_id),
         (ORDERING_KEY, ordering_key),
         (CORRELATION_ID, correlation_id),
         (REPLY_TO, reply_to),
+        (FOR_QUEUE, for_queue),
         (TRACEPARENT, traceparent),
         (TRACESTATE, tracestate),
     ];
@@ -58,6 +70,7 @@ pub(super) fn absorb(properties: &mut Option<Box<Properties>>, name: &[u8], valu
         ORDERING_KEY => text(&mut into.ordering_key, value),
         CORRELATION_ID => text(&mut into.correlation_id, value),
         REPLY_TO => text(&mut into.reply_to, value),
+        FOR_QUEUE => text(&mut into.for_queue, value),
         TRACEPARENT => text(&mut into.traceparent, value),
         TRACESTATE => text(&mut into.tracestate, value),
         PRIORITY => number(&mut into.priority, value, |priority: u8| priority),

@@ -140,9 +140,20 @@ prop_compose! {
         priority in proptest::option::of(0..=9_u8),
         times in proptest::array::uniform2(proptest::option::of(any::<i64>().prop_map(Timestamp::from_millis))),
     ) -> Option<Box<Properties>> {
-        let [dedup_id, ordering_key, correlation_id, reply_to, traceparent, tracestate, _] = texts;
+        let [dedup_id, ordering_key, correlation_id, reply_to, traceparent, tracestate, for_queue] = texts;
         let [deliver_at, expires_at] = times;
-        let all = Properties { dedup_id, ordering_key, priority, deliver_at, expires_at, correlation_id, reply_to, traceparent, tracestate };
+        let all = Properties {
+            dedup_id,
+            ordering_key,
+            priority,
+            deliver_at,
+            expires_at,
+            correlation_id,
+            reply_to,
+            for_queue,
+            traceparent,
+            tracestate,
+        };
         (!all.is_empty()).then(|| Box::new(all))
     }
 }

@@ -216,7 +216,19 @@ async fn what_a_service_says_of_a_refusal_is_told_and_nothing_secret_with_it() {
         let error = store.put_new(KEY, chunks()).await.unwrap_err();
         let text = format!("{error} {error:?} {store:?}");
         assert_eq!(error.kind(), kind, "{code}: {text}");
+        assert!(kind == "throttled" || error.to_string().contains("bucket bucket"), "{code} does not name the bucket: {error}");
         assert!(text.contains(told) && !text.contains("LEAKED") && !text.contains("hidden-secret"), "{code}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_service_refuses_for_good_is_told_after_one_request() {
+    for (status, code) in [(401, "InvalidAccessKeyId"), (403, "AccessDenied"), (403, "SignatureDoesNotMatch"), (404, "NoSuchBucket")] {
+        let stub = Stub::start(move |_, _| Fault::Refuse(status, code));
+        let store = stub.store(one_at_a_time);
+        let error = store.put_new(KEY, chunks()).await.unwrap_err();
+        assert!(matches!(error, StoreError::Denied { .. } | StoreError::Other { .. }), "{code}: {error}");
+        assert_eq!(stub.count("PUT"), 1, "{code} was asked for again");
     }
 }
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use lakefall_queue::verbs::{Admission, Caller, Commit, Cursor, CursorMove, Page, Precondition, Start};
 use lakefall_queue::{CursorName, Error, Offset, PartitionIndex, TopicName};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::extract::{From, PathNames, Query, precondition};
+use crate::extract::{From, PathNames, Query, no_condition, precondition};
 use crate::problem::{self, Problem, Result};
 use crate::router::App;
 use crate::strict::{json_body, typed};
@@ -125,14 +125,6 @@ pub(crate) async fn put(State(api): State<App>, From(caller): From, names: PathN
     Ok(tagged(answer(StatusCode::OK, &in_topic(&moved))?, moved.version))
 }
 
-/// The verb that forgets a cursor takes no condition: one that is asked for must not be passed over.
-fn no_condition(headers: &HeaderMap) -> Result<()> {
-    if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_NONE_MATCH) {
-        return Err(Problem::new(problem::NOT_SUPPORTED, "deleting a cursor takes no condition").at("if-match", "not available here"));
-    }
-    Ok(())
-}
-
 /// Forgets a cursor everywhere.
 #[utoipa::path(
     delete, path = "/v1/cursors/{cursor}", tag = "cursors", operation_id = "delete_cursor",
@@ -141,7 +133,7 @@ fn no_condition(headers: &HeaderMap) -> Result<()> {
 )]
 pub(crate) async fn delete(State(api): State<App>, From(caller): From, names: PathNames, request: Request) -> Result<Response> {
     Query::parse(request.uri(), &[])?;
-    no_condition(request.headers())?;
+    no_condition(request.headers(), "deleting a cursor")?;
     api.verbs.delete_cursor(&caller, &names.cursor()?, None).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -154,7 +146,7 @@ pub(crate) async fn delete(State(api): State<App>, From(caller): From, names: Pa
 )]
 pub(crate) async fn delete_in_topic(State(api): State<App>, From(caller): From, names: PathNames, request: Request) -> Result<Response> {
     Query::parse(request.uri(), &[])?;
-    no_condition(request.headers())?;
+    no_condition(request.headers(), "deleting a cursor")?;
     api.verbs.delete_cursor(&caller, &names.cursor()?, Some(&names.topic()?)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -214,7 +206,7 @@ pub(crate) async fn reset(State(api): State<App>, From(caller): From, names: Pat
         };
         cursors.push(CursorMove { cursor: name.clone(), topic, offsets, if_version: None });
     }
-    let commit = Commit { appends: Vec::new(), cursors, idempotency: None, admission: Admission::default() };
+    let commit = Commit { appends: Vec::new(), cursors, settlements: Vec::new(), idempotency: None, admission: Admission::default() };
     api.verbs.commit(&caller, commit).await?;
     whole(&name, &find(&api, &caller, &name).await?)
 }

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lakefall_queue::time::parse_duration;
 use lakefall_queue::verbs::{Caller, PageRequest, Precondition};
-use lakefall_queue::{CursorName, NamespaceName, Offset, PartitionIndex, Timestamp, TopicName};
+use lakefall_queue::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, Timestamp, TopicName};
 use percent_encoding::percent_decode_str;
 
 use crate::problem::{self, Problem, Result};
@@ -39,7 +39,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PathNames {
 }
 
 impl PathNames {
-    fn get(&self, name: &str) -> &str {
+    /// A parameter's text.
+    pub(crate) fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(n, _)| **n == *name).map_or("", |(_, value)| value)
     }
 
@@ -51,6 +52,16 @@ impl PathNames {
     /// `{cursor}`.
     pub(crate) fn cursor(&self) -> Result<CursorName> {
         Ok(CursorName::new(self.get("cursor"))?)
+    }
+
+    /// `{queue}`.
+    pub(crate) fn queue(&self) -> Result<QueueName> {
+        Ok(QueueName::new(self.get("queue"))?)
+    }
+
+    /// `{binding}`.
+    pub(crate) fn binding(&self) -> Result<BindingName> {
+        Ok(BindingName::new(self.get("binding"))?)
     }
 
     /// `{namespace}`.
@@ -214,6 +225,21 @@ pub(crate) fn precondition(headers: &HeaderMap) -> Result<Precondition> {
         (None, Some(_)) => Err(Problem::invalid("if-none-match", "If-None-Match must be * when writing")),
         (Some(_), Some(_)) => Err(Problem::invalid("if-none-match", "If-Match and If-None-Match exclude each other")),
     }
+}
+
+/// For what is changed without a condition: one that is asked for must not be passed over.
+pub(crate) fn no_condition(headers: &HeaderMap, what: &str) -> Result<()> {
+    if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_NONE_MATCH) {
+        return Err(Problem::new(problem::NOT_SUPPORTED, format!("{what} takes no condition")).at("if-match", "not available here"));
+    }
+    Ok(())
+}
+
+/// `Prefer: wait=20` (RFC 7240): a wish, so what is too long is shortened.
+pub(crate) fn preferred_wait(headers: &HeaderMap, longest: Duration) -> Option<Duration> {
+    let prefer = headers.get("prefer")?.to_str().ok()?;
+    let wish = prefer.split([',', ';']).find_map(|item| item.trim().strip_prefix("wait="))?;
+    Some(Duration::from_secs(wish.trim_matches('"').parse().ok()?).min(longest))
 }
 
 /// The version in an ETag of ours.

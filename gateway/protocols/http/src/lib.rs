@@ -14,6 +14,7 @@ mod namespaces;
 mod openapi;
 mod problem;
 mod produce;
+mod queues;
 mod read;
 mod router;
 mod schema;

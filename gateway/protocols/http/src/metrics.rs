@@ -23,6 +23,32 @@ pub(crate) const READ: &str = "lakefall_http_read_records_total";
 /// Live tails that are open.
 pub(crate) const TAILS: &str = "lakefall_http_tails";
 
+/// Messages given out under a lease.
+pub(crate) const RECEIVED: &str = "lakefall_http_received_messages_total";
+
+/// Messages settled: acked, given back, rejected or kept for longer.
+pub(crate) const SETTLED: &str = "lakefall_http_settled_messages_total";
+
+/// Streams of leases that are open.
+pub(crate) const CONSUMERS: &str = "lakefall_http_message_streams";
+
+/// Counts something that is open, until it is dropped.
+pub(crate) struct Open(&'static str);
+
+impl Open {
+    /// One more of the gauge `name`.
+    pub(crate) fn new(name: &'static str) -> Self {
+        metrics::gauge!(name).increment(1.0);
+        Self(name)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::gauge!(self.0).decrement(1.0);
+    }
+}
+
 /// Handles by route, method and status. As many as there are combinations: routes are templates, never paths.
 #[derive(Default)]
 pub(crate) struct RequestMetrics(RwLock<HashMap<u64, (Counter, Histogram)>>);

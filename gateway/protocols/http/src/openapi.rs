@@ -2,15 +2,20 @@
 
 use utoipa::OpenApi;
 
+use crate::queues::{self, bindings, receive, redrive, settle, upkeep};
 use crate::{commit, cursors, namespaces, produce, read, schema, topics};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Lakefall", version = "1", description = "A message queue over object storage: the native HTTP API."),
     paths(
-        produce::produce, produce::stream::produce_stream, read::read_partition, read::read_topic, topics::trim,
+        produce::produce, produce::stream::produce_stream, produce::request::request, read::read_partition, read::read_topic, topics::trim,
         topics::create, topics::list, topics::put, topics::describe, topics::patch, topics::delete, topics::offsets, topics::objects,
         cursors::list, cursors::get, cursors::delete, cursors::put, cursors::get_in_topic, cursors::delete_in_topic, cursors::reset,
+        queues::create, queues::list, queues::put, queues::describe, queues::patch, queues::delete,
+        bindings::list, bindings::put, bindings::get, bindings::delete, upkeep::stats, upkeep::purge, upkeep::seek,
+        queues::send, receive::receive, receive::messages_stream, settle::ack, settle::nack, settle::extend, settle::reject,
+        receive::peek, upkeep::cancel, receive::dead_letters, redrive::redrive, redrive::get, redrive::cancel,
         commit::commit,
         namespaces::create, namespaces::list, namespaces::put, namespaces::get, namespaces::delete,
     ),
@@ -18,6 +23,9 @@ use crate::{commit, cursors, namespaces, produce, read, schema, topics};
     tags(
         (name = "records", description = "Appending and reading"),
         (name = "topics", description = "Named logs and their settings"),
+        (name = "queues", description = "Messages to be done once: settings, bindings, statistics"),
+        (name = "messages", description = "Sending, receiving, settling, dead letters"),
+        (name = "operations", description = "Long work that goes on by itself"),
         (name = "cursors", description = "Named consumer positions"),
         (name = "commit", description = "Many changes, all or nothing"),
         (name = "namespaces", description = "Tenants"),

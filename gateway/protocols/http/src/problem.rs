@@ -39,10 +39,16 @@ codes! {
     MALFORMED_BODY = "malformed_body", BAD_REQUEST, "The body cannot be read";
     MALFORMED_RECORD = "malformed_record", BAD_REQUEST, "A record cannot be read";
     NOT_SUPPORTED = "not_supported", BAD_REQUEST, "Not available";
+    RECEIPT_FORGED = "receipt_forged", BAD_REQUEST, "Not a receipt of this service";
     NAMESPACE_NOT_FOUND = "namespace_not_found", NOT_FOUND, "There is no such namespace";
     TOPIC_NOT_FOUND = "topic_not_found", NOT_FOUND, "There is no such topic";
     PARTITION_NOT_FOUND = "partition_not_found", NOT_FOUND, "There is no such partition";
     CURSOR_NOT_FOUND = "cursor_not_found", NOT_FOUND, "There is no such cursor";
+    QUEUE_NOT_FOUND = "queue_not_found", NOT_FOUND, "There is no such queue";
+    BINDING_NOT_FOUND = "binding_not_found", NOT_FOUND, "The queue has no such binding";
+    RECEIPT_NOT_FOUND = "receipt_not_found", NOT_FOUND, "The receipt is of another queue";
+    MESSAGE_NOT_FOUND = "message_not_found", NOT_FOUND, "There is no such message in the queue";
+    OPERATION_NOT_FOUND = "operation_not_found", NOT_FOUND, "There is no such operation";
     ROUTE_NOT_FOUND = "route_not_found", NOT_FOUND, "There is nothing at this path";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this method";
     NOT_ACCEPTABLE = "not_acceptable", NOT_ACCEPTABLE, "No acceptable media type";
@@ -54,6 +60,11 @@ codes! {
     SEQUENCE_GAP = "sequence_gap", CONFLICT, "The producer's batch came out of turn";
     IDEMPOTENCY_CONFLICT = "idempotency_conflict", CONFLICT, "The idempotency key was used for another request";
     STREAM_POISONED = "stream_poisoned", CONFLICT, "An earlier batch of the stream was refused";
+    LEASE_EXPIRED = "lease_expired", CONFLICT, "The lease is over";
+    LEASE_OVER = "lease_over", CONFLICT, "A lease that was to be settled with a commit is over";
+    QUEUE_CHANGED = "queue_changed", CONFLICT, "The queue was changed meanwhile";
+    QUEUE_WITHOUT_TOPIC = "queue_without_topic", CONFLICT, "The queue has no topic any more";
+    DEAD_LETTER_CYCLE = "dead_letter_cycle", CONFLICT, "Dead letters would come back to their queue";
     OFFSET_TRIMMED = "offset_trimmed", GONE, "The offset is below the log start";
     PRECONDITION_FAILED = "precondition_failed", PRECONDITION_FAILED, "The condition does not hold";
     VERSION_MISMATCH = "version_mismatch", PRECONDITION_FAILED, "The resource changed";
@@ -62,15 +73,20 @@ codes! {
     URI_TOO_LONG = "uri_too_long", URI_TOO_LONG, "The URI is too long";
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The media type is not taken here";
     UNSUPPORTED_ENCODING = "unsupported_encoding", UNSUPPORTED_MEDIA_TYPE, "The content encoding is not known";
+    QUEUE_FULL = "queue_full", TOO_MANY_REQUESTS, "The queue is full";
     HEADERS_TOO_LARGE = "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "Too many or too large headers";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "A defect in Lakefall";
     DATA_UNAVAILABLE = "data_unavailable", INTERNAL_SERVER_ERROR, "Stored data cannot be read";
     NOT_COMMITTED = "not_committed", SERVICE_UNAVAILABLE, "Not now: nothing was applied";
     OUTCOME_UNKNOWN = "outcome_unknown", GATEWAY_TIMEOUT, "It may or may not have been applied";
+    NO_REPLY = "no_reply", GATEWAY_TIMEOUT, "The request is stored, but nobody replied in time";
 }
 
 /// Where the codes are explained; `/<code>` follows.
 pub(crate) const TYPE_BASE: &str = "https://lakefall.dev/problems/";
+
+/// When to send again to a queue that is full.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The media type of a problem.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
@@ -134,6 +150,12 @@ impl Problem {
         self
     }
 
+    /// Says when to try again.
+    pub(crate) fn after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
     /// Replaces the kind and keeps the rest.
     pub(crate) fn recoded(mut self, code: &'static Code) -> Self {
         self.0.code = code;
@@ -149,6 +171,22 @@ impl Problem {
     /// Whether the request may have taken effect.
     pub(crate) fn is_unknown(&self) -> bool {
         self.0.outcome == Outcome::Unknown
+    }
+
+    /// The first place named.
+    pub(crate) fn place(&self) -> Option<&str> {
+        self.0.errors.first().map(|(pointer, _)| pointer.as_str())
+    }
+
+    /// Names no place, so that others can be named.
+    pub(crate) fn without_places(mut self) -> Self {
+        self.0.errors.clear();
+        self
+    }
+
+    /// What is wrong, for people.
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
     }
 
     /// The kind.
@@ -234,11 +272,23 @@ impl From<Error> for Problem {
             Error::BelowLogStart { partition, offset, log_start } => {
                 Problem::new(OFFSET_TRIMMED, detail).with("partition", partition.0).with("offset", offset.0).with("log_start", log_start.0)
             }
-            Error::Unavailable { retry_after, .. } => {
-                let mut problem = Problem::new(NOT_COMMITTED, detail);
-                problem.0.retry_after = Some(retry_after);
-                problem
+            Error::QueueNotFound(_) => Problem::new(QUEUE_NOT_FOUND, detail),
+            Error::BindingNotFound { .. } => Problem::new(BINDING_NOT_FOUND, detail),
+            Error::QueueFull { max_depth, .. } => Problem::new(QUEUE_FULL, detail).with("max_depth", max_depth).after(FULL_PAUSE),
+            Error::QueueWithoutTopic(_) => Problem::new(QUEUE_WITHOUT_TOPIC, detail),
+            Error::QueueChanged(_) => Problem::new(QUEUE_CHANGED, detail),
+            Error::LeaseOver { partition, offset } => {
+                Problem::new(LEASE_OVER, detail).with("partition", partition.0).with("offset", offset.0)
             }
+            Error::ReceiptForged => Problem::new(RECEIPT_FORGED, detail),
+            Error::ReceiptNotFound(_) => Problem::new(RECEIPT_NOT_FOUND, detail),
+            Error::MessageNotFound(_) => Problem::new(MESSAGE_NOT_FOUND, detail),
+            Error::DeadLetterCycle { .. } => Problem::new(DEAD_LETTER_CYCLE, detail.clone()).at("/dead_letter/topic", detail),
+            Error::NoReply { topic, partition, offset, .. } => {
+                Problem::new(NO_REPLY, detail).with("topic", topic.as_str()).with("partition", partition.0).with("offset", offset.0)
+            }
+            Error::OperationNotFound(_) => Problem::new(OPERATION_NOT_FOUND, detail),
+            Error::Unavailable { retry_after, .. } => Problem::new(NOT_COMMITTED, detail).after(retry_after),
             Error::Unknown { .. } => Problem::new(OUTCOME_UNKNOWN, detail),
             Error::DataUnavailable { .. } => {
                 tracing::error!(%detail, "stored data cannot be read");
@@ -270,7 +320,7 @@ pub(crate) fn from_json(error: &serde_json::Error) -> Problem {
         _ => MALFORMED_BODY,
     };
     let place = match &named {
-        Some(named) if ["unknown", "duplicate", "missing"].iter().any(|word| reason.starts_with(word)) => named.clone(),
+        Some(named) if ["unknown field", "duplicate field", "missing field"].iter().any(|words| reason.starts_with(words)) => named.clone(),
         _ => pointer.to_owned(),
     };
     Problem::new(code, if pointer.is_empty() { reason.to_owned() } else { format!("{pointer}: {reason}") }).at(place, reason)

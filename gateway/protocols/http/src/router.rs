@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::limits::Limits;
 use lakefall_queue::verbs::Verbs;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::RequestMetrics;
-use crate::{commit, cursors, docs, edge, namespaces, produce, read, topics};
+use crate::{commit, cursors, docs, edge, namespaces, produce, queues, read, topics};
 
 /// What the room is told by the gateway.
 #[derive(Clone, Debug)]
@@ -55,12 +55,37 @@ pub fn is_long_lived(path: &str) -> bool {
     path.ends_with("/records/stream")
 }
 
+fn queue_routes() -> Router<App> {
+    use queues::{bindings, receive, redrive, settle, upkeep};
+    Router::new()
+        .route("/v1/queues", get(queues::list).post(queues::create))
+        .route("/v1/queues/{queue}", put(queues::put).get(queues::describe).patch(queues::patch).delete(queues::delete))
+        .route("/v1/queues/{queue}/bindings", get(bindings::list))
+        .route("/v1/queues/{queue}/bindings/{binding}", put(bindings::put).get(bindings::get).delete(bindings::delete))
+        .route("/v1/queues/{queue}/messages", post(queues::send).get(receive::messages_stream))
+        .route("/v1/queues/{queue}/messages/{message}", delete(upkeep::cancel))
+        .route("/v1/queues/{queue}/receive", post(receive::receive))
+        .route("/v1/queues/{queue}/ack", post(settle::ack))
+        .route("/v1/queues/{queue}/nack", post(settle::nack))
+        .route("/v1/queues/{queue}/extend", post(settle::extend))
+        .route("/v1/queues/{queue}/reject", post(settle::reject))
+        .route("/v1/queues/{queue}/peek", post(receive::peek))
+        .route("/v1/queues/{queue}/purge", post(upkeep::purge))
+        .route("/v1/queues/{queue}/seek", post(upkeep::seek))
+        .route("/v1/queues/{queue}/stats", get(upkeep::stats))
+        .route("/v1/queues/{queue}/dead-letters", get(receive::dead_letters))
+        .route("/v1/queues/{queue}/redrive", post(redrive::redrive))
+        .route("/v1/operations/{operation}", get(redrive::get))
+        .route("/v1/operations/{operation}/cancel", post(redrive::cancel))
+}
+
 /// The native API: `/v1/…` and `/docs`. The caller serves it; connections, timeouts, TLS and credentials are its own.
 pub fn router(verbs: Arc<dyn Verbs>, ambient: Ambient, settings: HttpSettings) -> Router {
     let api: App = Arc::new(Api { verbs, ambient, settings, metrics: RequestMetrics::default() });
     Router::new()
         .route("/v1/topics/{topic}/records", post(produce::produce).get(read::read_topic).delete(topics::trim))
         .route("/v1/topics/{topic}/records/stream", post(produce::stream::produce_stream))
+        .route("/v1/topics/{topic}/request", post(produce::request::request))
         .route("/v1/topics/{topic}/partitions/{partition}/records", get(read::read_partition))
         .route("/v1/topics/{topic}/offsets", get(topics::offsets))
         .route("/v1/topics/{topic}/objects", get(topics::objects))
@@ -73,6 +98,7 @@ pub fn router(verbs: Arc<dyn Verbs>, ambient: Ambient, settings: HttpSettings) -
         .route("/v1/commit", post(commit::commit))
         .route("/v1/namespaces", get(namespaces::list).post(namespaces::create))
         .route("/v1/namespaces/{namespace}", put(namespaces::put).get(namespaces::get).delete(namespaces::delete))
+        .merge(queue_routes())
         .route("/v1/openapi.json", get(docs::openapi))
         .route("/docs", get(docs::page))
         .fallback(edge::not_found)

@@ -19,7 +19,7 @@ const JSON: &[&str] = &["application/json"];
 const MERGE_PATCH: &[&str] = &["application/merge-patch+json", "application/json"];
 
 /// How often a patch without `If-Match` starts over when somebody else was faster.
-const PATCH_TRIES: u32 = 5;
+pub(crate) const PATCH_TRIES: u32 = 5;
 
 /// An answer with a JSON body.
 pub(crate) fn answer(status: StatusCode, body: &impl Serialize) -> Result<Response> {
@@ -160,7 +160,7 @@ fn typed_back(config: &TopicConfig) -> Result<Value> {
 }
 
 /// RFC 7396: null removes, objects merge, everything else replaces.
-fn merge(target: &mut Value, patch: &Value) {
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
     let (Value::Object(target_members), Value::Object(members)) = (&mut *target, patch) else {
         *target = patch.clone();
         return;

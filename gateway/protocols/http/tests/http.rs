@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers: a failure here is the test's")]
 
 mod fake;
+mod queues;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ impl Room {
 
     async fn open_with(fake: Fake) -> Self {
         let fake = Arc::new(fake);
-        let settings = HttpSettings::default();
+        let settings = HttpSettings { heartbeat: Duration::from_millis(20), ..HttpSettings::default() };
         let ambient = Ambient { clock: Arc::new(Fixed), entropy: Arc::new(Fixed) };
         let room = Self { router: router(fake.clone(), ambient, settings.clone()), fake, settings };
         assert_eq!(room.send("PUT", "/v1/topics/t", &[("content-type", "application/json")], r#"{"partitions":2}"#).await.0, 201);
@@ -348,7 +349,7 @@ async fn bad_input_is_refused_with_its_documented_code() {
         ("POST", "/v1/topics".into(), json, r#"{"name":"x","name":"y"}"#, 400, "invalid_argument"),
         ("POST", "/v1/topics".into(), json, r#"{"name":"x","partitions":0}"#, 400, "invalid_argument"),
         ("POST", "/v1/topics".into(), "text/xml", "<x/>", 415, "unsupported_media_type"),
-        ("POST", "/v1/commit".into(), json, r#"{"acks":[]}"#, 400, "not_supported"),
+        ("POST", "/v1/commit".into(), json, r#"{"acks":[]}"#, 400, "invalid_argument"),
         ("GET", read("offset=-1"), "", "", 400, "invalid_argument"),
         ("GET", read("offset=NaN"), "", "", 400, "invalid_argument"),
         ("GET", read("offset=1e400"), "", "", 400, "invalid_argument"),

@@ -21,11 +21,19 @@ pub(super) fn is_repeatable(command: &Command) -> bool {
         Command::ForgetObjects { .. } => true,
         // The key replays the first answer for a day.
         Command::PutTopic { idempotency, .. } => idempotency.is_some(),
+        Command::PutQueue(put) => put.idempotency.is_some(),
+        // What is finished stays finished, and a lease that is given back or buried is over: a second one changes nothing
+        // that another receiver has, as the attempt is another by then. Extended twice is extended a little later.
+        Command::Settle(_) => true,
+        // A second one would lease other messages, and those of the first wait until their leases are over.
+        Command::Receive(_) => false,
         // A second one would raise the version again, trip over the first one's condition, undo what another wrote in
         // between, or delete what was created anew.
         Command::PutNamespace { .. }
         | Command::DeleteNamespace { .. }
         | Command::DeleteTopic { .. }
+        | Command::DeleteQueue { .. }
+        | Command::SeekQueue(_)
         | Command::PutCursor { .. }
         | Command::DeleteCursor { .. } => false,
     }

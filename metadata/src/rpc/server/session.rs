@@ -190,6 +190,11 @@ fn bounded(query: Query) -> Query {
             page.limit = page.limit.min(LIST);
             Query::Cursors(namespace, page)
         }
+        Query::Queues(namespace, mut page) => {
+            page.limit = page.limit.min(LIST);
+            Query::Queues(namespace, page)
+        }
+        Query::QueuePeek(queue, max) => Query::QueuePeek(queue, max.min(LIST as u32)),
         Query::Reclaimable { limit, after, after_object, now, grace } => {
             Query::Reclaimable { limit: limit.min(LIST), after, after_object, now, grace }
         }
@@ -199,7 +204,9 @@ fn bounded(query: Query) -> Query {
         | Query::LocateTime { .. }
         | Query::Cursor(..)
         | Query::Objects(_)
-        | Query::Position) => other,
+        | Query::Position
+        | Query::Queue(..)
+        | Query::QueueNumbers(_)) => other,
     }
 }
 

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 
 use super::super::codec::{Decoded, required, segment_id, segment_ids, uuid_bytes};
+use super::super::queue_codec::{queue_from_proto, queue_to_proto};
 use super::super::rows::{extent_row, namespace_from_row, namespace_row, proto, topic_from_row, topic_row};
 use super::super::{JournalPosition, Located, ObjectStatus, Reclaimable};
 use super::Answer;
 use super::query::{count, size};
+use super::queues;
 use crate::id::{CursorName, Epoch, JournalSeq, Offset, PartitionIndex, TopicId, TopicName};
 use crate::time::Timestamp;
 use crate::topic::PartitionStatus;
@@ -34,6 +36,12 @@ pub(super) fn to_proto(answer: &Answer) -> proto::Answer {
         Answer::Position(position) => {
             Kind::Position(proto::JournalPosition { seq: position.seq.0, epoch: position.epoch.0, time_ms: position.time.as_millis() })
         }
+        Answer::Queue(queue) => Kind::Queue(queue_to_proto(queue)),
+        Answer::Queues(page) => {
+            Kind::Queues(proto::QueuePage { items: page.items.iter().map(queue_to_proto).collect(), next: page.next.clone() })
+        }
+        Answer::QueueNumbers(numbers) => Kind::QueueNumbers(queues::numbers_to_proto(numbers)),
+        Answer::QueuePeek(items) => Kind::QueuePeek(proto::PeekedMessages { items: items.iter().map(queues::peeked_to_proto).collect() }),
     };
     proto::Answer { kind: Some(kind) }
 }
@@ -54,6 +62,10 @@ pub(super) fn from_proto(wire: proto::Answer) -> Decoded<Answer> {
         Kind::Position(w) => {
             Answer::Position(JournalPosition { seq: JournalSeq(w.seq), epoch: Epoch(w.epoch), time: Timestamp::from_millis(w.time_ms) })
         }
+        Kind::Queue(w) => Answer::Queue(Box::new(queue_from_proto(w)?)),
+        Kind::Queues(w) => Answer::Queues(Page { items: all(w.items, queue_from_proto)?, next: w.next }),
+        Kind::QueueNumbers(w) => Answer::QueueNumbers(Box::new(queues::numbers_from_proto(w))),
+        Kind::QueuePeek(w) => Answer::QueuePeek(w.items.into_iter().map(queues::peeked_from_proto).collect()),
     })
 }
 

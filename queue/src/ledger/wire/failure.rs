@@ -5,11 +5,23 @@ use std::time::Duration;
 use super::super::codec::{Decoded, Malformed, segment_id, uuid_bytes};
 use super::super::rows::proto;
 use crate::error::{Error, Outcome};
-use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, TopicName};
+use crate::id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, TopicName};
 
 /// The kinds of things that errors name; another program's may have more.
-const THINGS: [&str; 10] =
-    ["namespace", "topic", "cursor", "a record", "the value", "the key", "the headers", "the body", "a line", "a metadata request"];
+const THINGS: [&str; 12] = [
+    "namespace",
+    "topic",
+    "cursor",
+    "queue",
+    "binding",
+    "a record",
+    "the value",
+    "the key",
+    "the headers",
+    "the body",
+    "a line",
+    "a metadata request",
+];
 
 fn thing(name: &str, otherwise: &'static str) -> &'static str {
     THINGS.into_iter().find(|known| *known == name).unwrap_or(otherwise)
@@ -55,6 +67,27 @@ pub(super) fn to_proto(error: &Error) -> proto::Failure {
         Error::Unknown { reason } => told(Kind::Unknown, reason),
         Error::DataUnavailable { object, reason } => proto::Failure { object: uuid_bytes(*object), ..told(Kind::DataUnavailable, reason) },
         Error::Internal(reason) => told(Kind::Internal, reason),
+        Error::QueueNotFound(name) => named(Kind::QueueNotFound, name.as_str()),
+        Error::BindingNotFound { queue, binding } => {
+            proto::Failure { text: binding.to_string(), ..named(Kind::BindingNotFound, queue.as_str()) }
+        }
+        Error::QueueFull { queue, max_depth } => proto::Failure { current: *max_depth, ..named(Kind::QueueFull, queue.as_str()) },
+        Error::QueueWithoutTopic(name) => named(Kind::QueueWithoutTopic, name.as_str()),
+        Error::QueueChanged(queue) => told(Kind::QueueChanged, queue),
+        Error::LeaseOver { partition, offset } => proto::Failure { partition: partition.0, given: offset.0, ..of(Kind::LeaseOver) },
+        Error::ReceiptForged => of(Kind::ReceiptForged),
+        Error::ReceiptNotFound(queue) => named(Kind::ReceiptNotFound, queue.as_str()),
+        Error::MessageNotFound(message) => told(Kind::MessageNotFound, message),
+        Error::DeadLetterCycle { queue, topic } => {
+            proto::Failure { text: topic.to_string(), ..named(Kind::DeadLetterCycle, queue.as_str()) }
+        }
+        Error::NoReply { topic, partition, offset, waited } => proto::Failure {
+            partition: partition.0,
+            given: offset.0,
+            retry_after_ms: millis(*waited),
+            ..named(Kind::NoReply, topic.as_str())
+        },
+        Error::OperationNotFound(id) => told(Kind::OperationNotFound, id),
     }
 }
 
@@ -63,6 +96,7 @@ pub(super) fn from_proto(wire: proto::Failure) -> Decoded<Error> {
     let Ok(kind) = Kind::try_from(wire.kind) else { return Ok(newer(wire)) };
     let small = |n: u64| u32::try_from(n).map_err(|e| Malformed(e.to_string()));
     let partition = PartitionIndex(wire.partition);
+    let queue = QueueName::new;
     Ok(match kind {
         Kind::Internal => Error::Internal(wire.text),
         Kind::Invalid => Error::Invalid { field: wire.name, reason: wire.text },
@@ -86,6 +120,23 @@ pub(super) fn from_proto(wire: proto::Failure) -> Decoded<Error> {
         Kind::Unavailable => Error::Unavailable { reason: wire.text, retry_after: Duration::from_millis(wire.retry_after_ms) },
         Kind::Unknown => Error::Unknown { reason: wire.text },
         Kind::DataUnavailable => Error::DataUnavailable { object: segment_id(&wire.object)?, reason: wire.text },
+        Kind::QueueNotFound => Error::QueueNotFound(queue(&wire.name)?),
+        Kind::BindingNotFound => Error::BindingNotFound { queue: queue(&wire.name)?, binding: BindingName::new(&wire.text)? },
+        Kind::QueueFull => Error::QueueFull { queue: queue(&wire.name)?, max_depth: wire.current },
+        Kind::QueueWithoutTopic => Error::QueueWithoutTopic(queue(&wire.name)?),
+        Kind::QueueChanged => Error::QueueChanged(wire.text),
+        Kind::LeaseOver => Error::LeaseOver { partition, offset: Offset(wire.given) },
+        Kind::ReceiptForged => Error::ReceiptForged,
+        Kind::ReceiptNotFound => Error::ReceiptNotFound(queue(&wire.name)?),
+        Kind::MessageNotFound => Error::MessageNotFound(wire.text),
+        Kind::DeadLetterCycle => Error::DeadLetterCycle { queue: queue(&wire.name)?, topic: TopicName::new(&wire.text)? },
+        Kind::NoReply => Error::NoReply {
+            topic: TopicName::new(&wire.name)?,
+            partition,
+            offset: Offset(wire.given),
+            waited: Duration::from_millis(wire.retry_after_ms),
+        },
+        Kind::OperationNotFound => Error::OperationNotFound(wire.text),
     })
 }
 

@@ -5,6 +5,7 @@
 mod answer;
 mod failure;
 mod query;
+mod queues;
 mod reply;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use super::codec::{Decoded, command_from_proto, command_to_proto, required, segm
 use super::rows::{extent_row, proto};
 use super::{Answer, Command, Notice, Query, Reply};
 use crate::error::Result as Outcome;
-use crate::id::{NamespaceName, PartitionIndex, TopicId, TopicName};
+use crate::id::{NamespaceName, PartitionIndex, QueueId, QueueName, TopicId, TopicName};
 
 fn message<M: Message + Default>(bytes: Bytes) -> Decoded<M> {
     M::decode(bytes).map_err(|error| Malformed(error.to_string()))
@@ -96,6 +97,10 @@ pub fn notice_to_proto(notice: &Notice) -> proto::Notice {
         Notice::TopicChanged { namespace, name, topic } => {
             Kind::TopicChanged(proto::TopicChanged { namespace: namespace.to_string(), name: name.to_string(), topic: topic.0 })
         }
+        Notice::QueueChanged { namespace, name, queue } => {
+            Kind::QueueChanged(proto::QueueChanged { namespace: namespace.to_string(), name: name.to_string(), queue: queue.0 })
+        }
+        Notice::QueueReady { queue } => Kind::QueueReady(queue.0),
     };
     proto::Notice { kind: Some(kind) }
 }
@@ -117,5 +122,11 @@ pub fn notice_from_proto(wire: proto::Notice) -> Result<Option<Notice>, Malforme
             name: TopicName::new(&changed.name)?,
             topic: TopicId(changed.topic),
         },
+        Kind::QueueChanged(changed) => Notice::QueueChanged {
+            namespace: NamespaceName::new(&changed.namespace)?,
+            name: QueueName::new(&changed.name)?,
+            queue: QueueId(changed.queue),
+        },
+        Kind::QueueReady(queue) => Notice::QueueReady { queue: QueueId(queue) },
     }))
 }

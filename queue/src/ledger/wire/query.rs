@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::super::codec::{Decoded, required, segment_id, segment_ids, uuid_bytes};
 use super::super::rows::proto;
 use super::Query;
-use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, TopicId, TopicName};
+use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, TopicId, TopicName};
 use crate::time::Timestamp;
 use crate::verbs::PageRequest;
 
@@ -61,6 +61,10 @@ pub(super) fn to_proto(query: &Query) -> proto::Query {
         }),
         Query::Objects(ids) => Kind::Objects(proto::ObjectIds { ids: ids.iter().copied().map(uuid_bytes).collect() }),
         Query::Position => Kind::Position(true),
+        Query::Queue(namespace, name) => Kind::Queue(proto::QueueName { namespace: namespace.to_string(), name: name.to_string() }),
+        Query::Queues(namespace, page) => Kind::Queues(page_to_proto(Some(namespace), page)),
+        Query::QueueNumbers(queue) => Kind::QueueNumbers(queue.0),
+        Query::QueuePeek(queue, max) => Kind::QueuePeek(proto::QueuePeek { queue: queue.0, max: *max }),
     };
     proto::Query { kind: Some(kind) }
 }
@@ -100,5 +104,12 @@ pub(super) fn from_proto(wire: proto::Query) -> Decoded<Query> {
         },
         Kind::Objects(w) => Query::Objects(segment_ids(&w.ids)?),
         Kind::Position(_) => Query::Position,
+        Kind::Queue(w) => Query::Queue(NamespaceName::new(&w.namespace)?, QueueName::new(&w.name)?),
+        Kind::Queues(page) => {
+            let (namespace, page) = page_from_proto(page);
+            Query::Queues(NamespaceName::new(&namespace)?, page)
+        }
+        Kind::QueueNumbers(queue) => Query::QueueNumbers(QueueId(queue)),
+        Kind::QueuePeek(w) => Query::QueuePeek(QueueId(w.queue), w.max),
     })
 }

@@ -28,6 +28,8 @@ const COLUMNS: &[&str] = &[
     "reply_to",
     "traceparent",
     "tracestate",
+    "delay",
+    "ttl",
 ];
 
 /// All rows, in order.
@@ -60,7 +62,7 @@ struct Columns {
     priority: Option<Numbers>,
     deliver_at: Option<Numbers>,
     expires_at: Option<Numbers>,
-    texts: [Option<Cells>; 6],
+    texts: [Option<Cells>; 8],
 }
 
 impl Columns {
@@ -90,6 +92,8 @@ impl Columns {
                 cells("reply_to")?,
                 cells("traceparent")?,
                 cells("tracestate")?,
+                cells("delay")?,
+                cells("ttl")?,
             ],
         })
     }
@@ -133,10 +137,11 @@ fn row_record(columns: &Columns, row: usize, shape: &Shape) -> Result<Record> {
         reply_to: text(3),
         traceparent: text(4),
         tracestate: text(5),
+        delay: text(6).map(|span| span.to_string()),
+        ttl: text(7).map(|span| span.to_string()),
         priority: columns.priority.as_ref().and_then(|c| c.get(row)).map(|number| u8::try_from(number).unwrap_or(u8::MAX)),
         deliver_at: columns.deliver_at.as_ref().map_or(Ok(None), |c| instant("deliver_at", c.get(row)))?,
         expires_at: columns.expires_at.as_ref().map_or(Ok(None), |c| instant("expires_at", c.get(row)))?,
-        ..PropertiesIn::default()
     };
     record.properties = properties.check(shape.now, record.timestamp)?;
     shape.finish(record)

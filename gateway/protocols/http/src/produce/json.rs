@@ -117,8 +117,7 @@ struct BatchIn<'a> {
 pub(crate) fn parse(body: &Bytes, shape: &Shape) -> Result<Batch> {
     let text = utf8(body)?;
     if !is_batch(text) {
-        let record: RecordIn<'_> = serde_json::from_str(text).map_err(|e| problem::from_json(&e))?;
-        return Ok(Batch { records: vec![record.into_record(body, shape)?], ..Batch::default() });
+        return Ok(Batch { records: vec![parse_one(text, body, shape)?], ..Batch::default() });
     }
     let batch: BatchIn<'_> = serde_json::from_str(text).map_err(|e| problem::from_json(&e))?;
     Ok(Batch {
@@ -129,6 +128,12 @@ pub(crate) fn parse(body: &Bytes, shape: &Shape) -> Result<Batch> {
         fencing_token: batch.fencing_token,
         producer: batch.producer.map(ProducerIn::check).transpose()?,
     })
+}
+
+/// Reads a body that is one record; `text` is the body.
+pub(crate) fn parse_one(text: &str, body: &Bytes, shape: &Shape) -> Result<Record> {
+    let record: RecordIn<'_> = serde_json::from_str(text).map_err(|e| problem::from_json(&e))?;
+    record.into_record(body, shape)
 }
 
 /// The body as text; JSON is UTF-8.

@@ -15,13 +15,14 @@ pub(crate) mod options;
 mod pipeline;
 mod raw;
 pub(crate) mod record;
+pub(crate) mod request;
 pub(crate) mod stream;
 mod value;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use lakefall_queue::Record;
-use lakefall_queue::verbs::{Admission, Append, Idempotency};
+use lakefall_queue::verbs::{Admission, Append, Caller, Idempotency};
+use lakefall_queue::{Record, TopicName};
 
 use self::acks::Acks;
 use self::json::{Batch, too_many};
@@ -57,6 +58,14 @@ impl Kind {
             _ => Self::Raw,
         }
     }
+
+    /// Refuses `Lakefall-*` headers where the body says it all: they would be passed over.
+    fn check_headers(self, headers: &axum::http::HeaderMap) -> Result<()> {
+        match self {
+            Self::Raw | Self::Event | Self::EventBinary => Ok(()),
+            Self::Json | Self::Lines | Self::EventBatch | Self::Arrow => raw::no_headers(headers),
+        }
+    }
 }
 
 /// Appends the body's records to a topic.
@@ -85,10 +94,16 @@ impl Kind {
     )
 )]
 pub(crate) async fn produce(State(api): State<App>, From(caller): From, names: PathNames, request: Request) -> Result<Response> {
+    produce_to(api, caller, names.topic()?, request).await
+}
+
+/// Appends a request's records to `topic`.
+pub(crate) async fn produce_to(api: App, caller: Caller, topic: TopicName, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
-    let options = Options::read(names.topic()?, &parts)?;
+    let options = Options::read(topic, &parts)?;
     let key = idempotency_key(&parts.headers)?;
     let kind = Kind::of(media_type(&parts.headers)?.as_deref(), &parts.headers);
+    kind.check_headers(&parts.headers)?;
     let incoming = Incoming::new(&parts.headers, body, api.settings.max_decompressed_ratio)?;
     let shape = shape(&api, &parts.headers);
     let mut job = Job { api, caller, options, shape };

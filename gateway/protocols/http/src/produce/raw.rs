@@ -22,6 +22,18 @@ pub(super) fn parse(body: &Bytes, headers: &HeaderMap, shape: &Shape) -> Result<
     shape.finish(record)
 }
 
+/// Refuses the headers that this file reads.
+pub(super) fn no_headers(headers: &HeaderMap) -> Result<()> {
+    let own = headers.keys().find(|name| name.as_str().strip_prefix("lakefall-").is_some_and(|field| !EDGE.contains(&field)));
+    match own {
+        None => Ok(()),
+        Some(name) => {
+            let reason = format!("{name} goes with a body that is a value; with this media type, a record's fields stand in the body");
+            Err(Problem::new(problem::UNKNOWN_PARAMETER, reason.clone()).at(name.as_str(), reason))
+        }
+    }
+}
+
 /// Puts what the `Lakefall-*` headers say into a record.
 pub(super) fn apply_headers(record: &mut Record, headers: &HeaderMap, shape: &Shape) -> Result<()> {
     let mut properties = PropertiesIn::default();
@@ -31,6 +43,9 @@ pub(super) fn apply_headers(record: &mut Record, headers: &HeaderMap, shape: &Sh
         if let Some(own) = field.strip_prefix("header-") {
             record.headers.push(header(own, Some(Bytes::copy_from_slice(value.as_bytes()))));
             continue;
+        }
+        if headers.get_all(name).iter().nth(1).is_some() {
+            return Err(Problem::invalid(name.as_str(), format!("{name} is given twice")));
         }
         if field == "key" {
             record.key = Some(Bytes::copy_from_slice(value.as_bytes()));

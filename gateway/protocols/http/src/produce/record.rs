@@ -3,10 +3,10 @@
 //! Must never copy a key or value that stands in the body as it is to be stored.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use lakefall_queue::limits::Limits;
+use lakefall_queue::queue::DELAY_MAX;
 use lakefall_queue::time::parse_duration;
 use lakefall_queue::{Error, Header, PartitionIndex, Properties, Record, Timestamp, ValueKind};
 use serde::Deserialize;
@@ -15,9 +15,6 @@ use serde_json::value::RawValue;
 use super::headers::HeadersIn;
 use super::value::{Encoding, decode_value, decode_with};
 use crate::problem::{Problem, Result};
-
-/// Longest time for which a record may be delayed.
-const DELAY_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 /// What all records of a request share.
 #[derive(Clone)]
@@ -182,6 +179,9 @@ impl PropertiesIn {
                 return Err(Problem::invalid(name, format!("{name} must be {least} to 1024 bytes")));
             }
         }
+        if self.deliver_at.is_some_and(|at| at > now.plus(DELAY_MAX)) {
+            return Err(Problem::invalid("deliver_at", "deliver_at must be within 365 days from now"));
+        }
         let properties = Properties {
             deliver_at: instant("delay", self.delay.as_deref(), "deliver_at", self.deliver_at, now)?,
             expires_at: instant("ttl", self.ttl.as_deref(), "expires_at", self.expires_at, own.unwrap_or(now))?,
@@ -190,6 +190,7 @@ impl PropertiesIn {
             priority: self.priority,
             correlation_id: self.correlation_id,
             reply_to: self.reply_to,
+            for_queue: None,
             traceparent: self.traceparent,
             tracestate: self.tracestate,
         };

@@ -13,8 +13,8 @@ use super::plan::{Encoding, Scope};
 use crate::text::{TimeText, push_str, push_u64};
 
 /// Writes records of one topic, each on one line.
-pub(super) struct RecordWriter {
-    /// `{"topic":"…","partition":`
+pub(crate) struct RecordWriter {
+    /// `"topic":"…","partition":`
     head: Vec<u8>,
     encoding: Option<Encoding>,
     timestamps: TimeText,
@@ -23,13 +23,20 @@ pub(super) struct RecordWriter {
 
 impl RecordWriter {
     /// A writer that forces `encoding`, if one is given.
-    pub(super) fn new(topic: &TopicName, encoding: Option<Encoding>) -> Self {
-        let head = format!("{{\"topic\":\"{topic}\",\"partition\":").into_bytes();
+    pub(crate) fn new(topic: &TopicName, encoding: Option<Encoding>) -> Self {
+        let head = format!("\"topic\":\"{topic}\",\"partition\":").into_bytes();
         Self { head, encoding, timestamps: TimeText::default(), appended: TimeText::default() }
     }
 
     /// Appends one record.
-    pub(super) fn put(&mut self, out: &mut BytesMut, record: &StoredRecord) {
+    pub(crate) fn put(&mut self, out: &mut BytesMut, record: &StoredRecord) {
+        out.put_u8(b'{');
+        self.put_members(out, record);
+        out.put_u8(b'}');
+    }
+
+    /// Appends a record's members, for an object that has others before them.
+    pub(crate) fn put_members(&mut self, out: &mut BytesMut, record: &StoredRecord) {
         out.put_slice(&self.head);
         push_u64(out, u64::from(record.partition.0));
         out.put_slice(b",\"offset\":");
@@ -48,7 +55,6 @@ impl RecordWriter {
         if let Some(properties) = &record.properties {
             put_properties(out, properties);
         }
-        out.put_u8(b'}');
     }
 
     fn put_value(&self, out: &mut BytesMut, value: Option<&Bytes>, kind: ValueKind) {
@@ -162,6 +168,7 @@ fn put_properties(out: &mut BytesMut, properties: &Properties) {
         ("ordering_key", &properties.ordering_key),
         ("correlation_id", &properties.correlation_id),
         ("reply_to", &properties.reply_to),
+        ("for_queue", &properties.for_queue),
         ("traceparent", &properties.traceparent),
         ("tracestate", &properties.tracestate),
     ];

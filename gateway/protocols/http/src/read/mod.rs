@@ -4,9 +4,9 @@
 
 mod arrow;
 mod cursor;
-mod json;
+pub(crate) mod json;
 mod ndjson;
-mod plan;
+pub(crate) mod plan;
 mod sse;
 
 use std::time::Duration;

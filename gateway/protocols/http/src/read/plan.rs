@@ -9,7 +9,7 @@ use lakefall_queue::{Offset, PartitionIndex, Timestamp, TopicName};
 
 use super::cursor::{open_cursor, seal_cursor};
 use super::{Form, Place, Session};
-use crate::extract::{Query, single_header};
+use crate::extract::{Query, preferred_wait, single_header};
 use crate::problem::{Problem, Result};
 use crate::router::App;
 
@@ -32,10 +32,26 @@ pub(super) enum Scope {
 
 /// How values are written in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
+    /// As JSON where they are JSON.
     Json,
+    /// As strings.
     Utf8,
+    /// As base64.
     Base64,
+}
+
+impl Encoding {
+    /// `?encoding=`, if it is given.
+    pub(crate) fn read(query: &Query<'_>) -> Result<Option<Self>> {
+        match query.get("encoding") {
+            None => Ok(None),
+            Some("json") => Ok(Some(Self::Json)),
+            Some("utf8") => Ok(Some(Self::Utf8)),
+            Some("base64") => Ok(Some(Self::Base64)),
+            Some(_) => Err(Problem::invalid("encoding", "encoding must be json, utf8 or base64")),
+        }
+    }
 }
 
 enum From {
@@ -66,13 +82,6 @@ impl Plan {
         let page_max = limits.read_records;
         let streams = matches!(form, Form::Lines | Form::Arrow | Form::Events);
         let most = if streams { Offset::MAX.0 as usize } else { page_max };
-        let encoding = match query.get("encoding") {
-            None => None,
-            Some("json") => Some(Encoding::Json),
-            Some("utf8") => Some(Encoding::Utf8),
-            Some("base64") => Some(Encoding::Base64),
-            Some(_) => return Err(Problem::invalid("encoding", "encoding must be json, utf8 or base64")),
-        };
         let longest = Duration::from_secs(limits.wait_seconds);
         let resumed = single_header(request.headers(), &LAST_EVENT_ID)?.filter(|_| form == Form::Events);
         Ok(Self {
@@ -83,8 +92,8 @@ impl Plan {
             max_bytes: query.number("max_bytes", 1, limits.read_bytes)?.unwrap_or(limits.read_bytes),
             until_offset: query.offset("until_offset")?,
             until_timestamp: query.timestamp("until_timestamp")?,
-            wait: query.duration("wait", longest)?.or_else(|| preferred_wait(request, longest)).unwrap_or_default(),
-            encoding,
+            wait: query.duration("wait", longest)?.or_else(|| preferred_wait(request.headers(), longest)).unwrap_or_default(),
+            encoding: Encoding::read(&query)?,
             page_max,
         })
     }
@@ -187,11 +196,4 @@ fn start(query: &Query<'_>, resumed: Option<&str>, form: Form, scope: Scope, top
         (None, None, None) if form == Form::Events => Ok(From::Start(Start::Latest)),
         _ => Err(Problem::invalid("offset", "name exactly one of offset, timestamp, from, last or cursor")),
     }
-}
-
-/// `Prefer: wait=20` (RFC 7240): a wish, so what is too long is shortened.
-fn preferred_wait(request: &Request, longest: Duration) -> Option<Duration> {
-    let prefer = request.headers().get("prefer")?.to_str().ok()?;
-    let wish = prefer.split([',', ';']).find_map(|item| item.trim().strip_prefix("wait="))?;
-    Some(Duration::from_secs(wish.trim_matches('"').parse().ok()?).min(longest))
 }

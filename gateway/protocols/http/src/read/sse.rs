@@ -14,7 +14,7 @@ use super::json::RecordWriter;
 use super::plan::{Plan, starts};
 use super::{Place, Session, failed};
 use crate::edge::Immediate;
-use crate::metrics;
+use crate::metrics::{self, Open};
 use crate::problem::Result;
 
 /// Bytes of keys, values and headers fetched at once.
@@ -36,8 +36,18 @@ pub(super) async fn tail(session: Session, plan: Plan) -> Result<Response> {
     let beat = session.api.settings.heartbeat.min(longest);
     let writer = RecordWriter::new(&plan.topic, plan.encoding);
     let left = plan.limit.unwrap_or(usize::MAX);
-    let state =
-        Tail { session, plan, writer, beat, left, places: Vec::new(), first: Some(first), idle: 0, over: false, _open: Open::new() };
+    let state = Tail {
+        session,
+        plan,
+        writer,
+        beat,
+        left,
+        places: Vec::new(),
+        first: Some(first),
+        idle: 0,
+        over: false,
+        _open: Open::new(metrics::TAILS),
+    };
     let events = futures::stream::unfold(state, |mut state| async move {
         let piece = state.next().await?;
         Some((Ok::<_, std::io::Error>(piece), state))
@@ -47,22 +57,6 @@ pub(super) async fn tail(session: Session, plan: Plan) -> Result<Response> {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response.extensions_mut().insert(Immediate);
     Ok(response)
-}
-
-/// Counts an open tail.
-struct Open;
-
-impl Open {
-    fn new() -> Self {
-        ::metrics::gauge!(metrics::TAILS).increment(1.0);
-        Self
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        ::metrics::gauge!(metrics::TAILS).decrement(1.0);
-    }
 }
 
 struct Tail {

@@ -1,6 +1,19 @@
 //! What the wire looks like, for the OpenAPI document only: nothing here is read or written at run time.
 
+macro_rules! schemas {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$rule:meta])* $field:ident: $type:ty,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Serialize, ToSchema)]
+            pub(crate) struct $name {
+                $($(#[$rule])* $field: $type,)*
+            }
+        )*
+    };
+}
+
 mod params;
+mod queues;
 
 use std::collections::BTreeMap;
 
@@ -9,6 +22,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
 pub(crate) use self::params::*;
+pub(crate) use self::queues::*;
 use crate::problem;
 
 /// Every refusal is a problem (RFC 9457).
@@ -27,18 +41,6 @@ impl IntoResponses for Refusals {
         };
         by_status.into_iter().map(described).collect()
     }
-}
-
-macro_rules! schemas {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$rule:meta])* $field:ident: $type:ty,)* })*) => {
-        $(
-            $(#[$doc])*
-            #[derive(Serialize, ToSchema)]
-            pub(crate) struct $name {
-                $($(#[$rule])* $field: $type,)*
-            }
-        )*
-    };
 }
 
 /// Any JSON object.
@@ -135,7 +137,7 @@ schemas! {
         #[schema(value_type = Option<Object>)]
         headers: Option<serde_json::Value>,
         dedup_id: Option<String>, ordering_key: Option<String>, correlation_id: Option<String>, reply_to: Option<String>,
-        traceparent: Option<String>, tracestate: Option<String>, priority: Option<u8>, deliver_at: Option<String>, expires_at: Option<String>,
+        for_queue: Option<String>, traceparent: Option<String>, tracestate: Option<String>, priority: Option<u8>, deliver_at: Option<String>, expires_at: Option<String>,
     }
     /// A page of one partition.
     PartitionPage { records: Vec<StoredRecord>, next_offset: u64, log_start: u64, end: u64, }
@@ -206,7 +208,9 @@ schemas! {
     /// Where a cursor goes.
     CursorReset { to: ResetTarget, topic: Option<String>, }
     /// All or nothing.
-    CommitBody { appends: Option<Vec<CommitAppend>>, cursors: Option<Vec<CommitMove>>, }
+    CommitBody {
+        appends: Option<Vec<CommitAppend>>, cursors: Option<Vec<CommitMove>>, acks: Option<Vec<CommitAcks>>, nacks: Option<Vec<CommitNacks>>,
+    }
     /// Records for one topic of a commit.
     CommitAppend {
         topic: String,
@@ -217,7 +221,7 @@ schemas! {
     /// A cursor move of a commit.
     CommitMove { cursor: String, topic: String, offsets: BTreeMap<String, u64>, if_version: Option<u64>, }
     /// In the order of the appends.
-    CommitAnswer { appends: Vec<CommitAppended>, cursors: u64, }
+    CommitAnswer { appends: Vec<CommitAppended>, cursors: u64, acks: u64, nacks: u64, }
     /// One append of a commit.
     CommitAppended { topic: String, acks: Vec<Ack>, count: u64, end: Option<u64>, }
     /// A namespace to be created.

@@ -20,6 +20,8 @@ macro_rules! path_params {
 path_params! {
     TopicPath { topic: String, "The topic's name", param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$") }
     CursorPath { cursor: String, "The cursor's name", param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$") }
+    QueuePath { queue: String, "The queue's name", param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$") }
+    OperationPath { operation: String, "As the answer that began it names it", param(min_length = 1) }
     NamespacePath { namespace: String, "The namespace's name", param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$") }
 }
 
@@ -33,6 +35,32 @@ pub(crate) struct PartitionPath {
     topic: String,
     /// The partition's number, from 0
     partition: u32,
+}
+
+/// A binding of a queue.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the derive")]
+pub(crate) struct BindingPath {
+    /// The queue's name
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$")]
+    queue: String,
+    /// The binding's name
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$")]
+    binding: String,
+}
+
+/// A message of a queue.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the derive")]
+pub(crate) struct MessagePath {
+    /// The queue's name
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$")]
+    queue: String,
+    /// The message's id: `<topic>:<partition>-<offset>`, without the topic where the queue has one
+    #[param(pattern = "^([A-Za-z0-9][A-Za-z0-9._-]{0,248}:)?[0-9]+-[0-9]+$")]
+    message: String,
 }
 
 macro_rules! query_params {
@@ -142,6 +170,49 @@ query_params! {
         limit: u32,
         /// From the last page's `next_page_token`
         page_token: String,
+    }
+    ReceiveQuery {
+        /// How long to wait for a first message, like `20s`; here or in the body
+        #[param(pattern = "^[0-9]+(ms|s|m|h|d)$")]
+        wait: String,
+        /// Write all values as `json`, `utf8` or `base64`
+        #[param(pattern = "^(json|utf8|base64)$")]
+        encoding: String,
+    }
+    EncodingQuery {
+        /// Write all values as `json`, `utf8` or `base64`
+        #[param(pattern = "^(json|utf8|base64)$")]
+        encoding: String,
+    }
+    StreamQuery {
+        /// Most messages that are not settled; 100 by default
+        #[param(minimum = 1, maximum = 1000)]
+        credit: u32,
+        /// How long each is leased; the queue's by default
+        #[param(pattern = "^[0-9]+(ms|s|m|h|d)$")]
+        lease: String,
+        /// Write all values as `json`, `utf8` or `base64`
+        #[param(pattern = "^(json|utf8|base64)$")]
+        encoding: String,
+    }
+    DeadLettersQuery {
+        /// Most dead letters; 100 by default
+        #[param(minimum = 1, maximum = 1000)]
+        limit: u32,
+        /// Write all values as `json`, `utf8` or `base64`
+        #[param(pattern = "^(json|utf8|base64)$")]
+        encoding: String,
+    }
+    RequestQuery {
+        /// How long to wait for the reply; 30 s by default
+        #[param(pattern = "^[0-9]+(ms|s|m|h|d)$")]
+        wait: String,
+        /// The topic where the reply is awaited, unless the record names one; `<topic>.replies` by default
+        #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$")]
+        reply_to: String,
+        /// Write the reply's value as `json`, `utf8` or `base64`
+        #[param(pattern = "^(json|utf8|base64)$")]
+        encoding: String,
     }
     CommitQuery {
         /// How acknowledgements are written: `records` (default), `ranges` or `none`

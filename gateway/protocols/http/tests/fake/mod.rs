@@ -1,13 +1,18 @@
 //! A log in memory, just true enough to test codecs: one namespace, no durability, no idempotency.
 
-use std::sync::Mutex;
+mod queues;
+
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lakefall_queue::limits::Limits;
+use lakefall_queue::queue::*;
 use lakefall_queue::topic::*;
 use lakefall_queue::verbs::*;
 use lakefall_queue::*;
+
+use self::queues::Queues;
 
 /// One topic's records, per partition.
 type Log = Vec<Vec<StoredRecord>>;
@@ -16,6 +21,7 @@ pub(crate) struct Fake {
     pub(crate) limits: Limits,
     topics: Mutex<Vec<(Topic, Log)>>,
     cursors: Mutex<Vec<Cursor>>,
+    queues: Mutex<Queues>,
     /// Every append's number of records, in order.
     pub(crate) appends: Mutex<Vec<usize>>,
     /// The last idempotency seen.
@@ -28,6 +34,7 @@ impl Fake {
             limits: Limits::default(),
             topics: Mutex::default(),
             cursors: Mutex::default(),
+            queues: Mutex::default(),
             appends: Mutex::default(),
             idempotency: Mutex::default(),
         }
@@ -46,6 +53,9 @@ impl Fake {
         }
         if batch.records.iter().any(|r| r.value.as_deref() == Some(b"busy")) {
             return Err(Error::unavailable("busy"));
+        }
+        if batch.records.iter().any(|r| r.value.as_deref() == Some(b"full")) {
+            return Err(Error::QueueFull { queue: (&batch.topic).into(), max_depth: 10 });
         }
         self.with(&batch.topic, |_, log| {
             let partitions = log.len() as u32;
@@ -113,7 +123,15 @@ impl Verbs for Fake {
     }
 
     async fn commit(&self, _: &Caller, commit: Commit) -> Result<Vec<Appended>> {
-        commit.appends.into_iter().map(|a| self.store(a)).collect()
+        let mut queues = self.queues.lock().unwrap();
+        for of in &commit.settlements {
+            queues.check_all(&of.queue, &of.settlements)?;
+        }
+        let appended = commit.appends.into_iter().map(|a| self.store(a)).collect::<Result<_>>()?;
+        for of in commit.settlements {
+            queues.settle(&of.queue, of.settlements)?;
+        }
+        Ok(appended)
     }
 
     async fn read(&self, _: &Caller, read: Read) -> Result<Fetched> {
@@ -272,5 +290,162 @@ impl Verbs for Fake {
 
     async fn delete_namespace(&self, _: &Caller, name: &NamespaceName, _: Precondition) -> Result<()> {
         Err(Error::NamespaceNotEmpty(name.clone()))
+    }
+
+    async fn put_queue(
+        &self,
+        c: &Caller,
+        name: &QueueName,
+        config: QueueConfig,
+        condition: Precondition,
+        idempotency: Option<Idempotency>,
+    ) -> Result<(Queue, bool)> {
+        *self.idempotency.lock().unwrap() = idempotency;
+        queues::check(name, &config)?;
+        let own = (&*name).into();
+        for topic in config.topics.iter().filter(|topic| **topic != own) {
+            self.with(topic, |_, _| Ok(()))?;
+        }
+        let made = config.dead_letter.iter().map(|d| d.topic.clone()).chain(config.topics.is_empty().then_some(own));
+        for topic in made {
+            let put = self.put_topic(c, &topic, TopicConfig::default(), Precondition::Absent, None).await;
+            if !matches!(put, Ok(_) | Err(Error::AlreadyExists { .. })) {
+                put?;
+            }
+        }
+        self.queues.lock().unwrap().put(c, name, config, condition)
+    }
+
+    async fn describe_queue(&self, _: &Caller, name: &QueueName) -> Result<Queue> {
+        Ok(self.queues.lock().unwrap().find(name)?.queue.clone())
+    }
+
+    async fn list_queues(&self, _: &Caller, page: PageRequest) -> Result<Page<Queue>> {
+        Ok(self.queues.lock().unwrap().page(&page))
+    }
+
+    async fn delete_queue(&self, _: &Caller, name: &QueueName, condition: Precondition) -> Result<()> {
+        self.queues.lock().unwrap().delete(name, condition)
+    }
+
+    async fn put_binding(&self, _: &Caller, queue: &QueueName, id: &BindingName, binding: Binding) -> Result<(Queue, bool)> {
+        self.with(&binding.topic, |_, _| Ok(()))?;
+        let mut queues = self.queues.lock().unwrap();
+        let queue = &mut queues.find(queue)?.queue;
+        queue.version += 1;
+        let new = queue.bindings.insert(id.clone(), binding).is_none();
+        Ok((queue.clone(), new))
+    }
+
+    async fn delete_binding(&self, _: &Caller, queue: &QueueName, id: &BindingName) -> Result<Queue> {
+        let mut queues = self.queues.lock().unwrap();
+        let queue = &mut queues.find(queue)?.queue;
+        let gone = || Error::BindingNotFound { queue: queue.name.clone(), binding: id.clone() };
+        queue.bindings.remove(id).ok_or_else(gone)?;
+        Ok(queue.clone())
+    }
+
+    async fn seek_queue(&self, _: &Caller, queue: &QueueName, to: SeekTo) -> Result<Queue> {
+        let mut topics = self.topics.lock().unwrap();
+        self.queues.lock().unwrap().seek(queue, to, &mut topics)
+    }
+
+    async fn queue_stats(&self, _: &Caller, queue: &QueueName) -> Result<QueueStats> {
+        let topics = self.topics.lock().unwrap();
+        self.queues.lock().unwrap().stats(queue, &topics)
+    }
+
+    async fn queue_topic(&self, _: &Caller, queue: &QueueName) -> Result<TopicName> {
+        let mut queues = self.queues.lock().unwrap();
+        let found = queues.find(queue)?;
+        match &found.queue.sources[..] {
+            [] => Err(Error::QueueWithoutTopic(queue.clone())),
+            [one] => Ok(one.name.clone()),
+            _ => Err(Error::invalid("queue", "the queue has no topic of its own")),
+        }
+    }
+
+    async fn receive(&self, _: &Caller, queue: &QueueName, receive: Receive) -> Result<Delivery> {
+        let wait = receive.wait;
+        let found = {
+            let topics = self.topics.lock().unwrap();
+            self.queues.lock().unwrap().receive(queue, receive, &topics)?
+        };
+        if found.messages.is_empty() && wait > Duration::ZERO {
+            tokio::time::sleep(wait).await;
+        }
+        Ok(found)
+    }
+
+    async fn consume(&self, _: &Caller, queue: &QueueName, credit: u32, lease: Option<Duration>) -> Result<Box<dyn Consumer>> {
+        let receive = Receive { max: credit, max_bytes: usize::MAX, lease, wait: Duration::ZERO, request_id: None };
+        let topics = self.topics.lock().unwrap();
+        let first = self.queues.lock().unwrap().receive(queue, receive, &topics)?;
+        Ok(Box::new(queues::Once { first: Some(first), queue: queue.clone() }))
+    }
+
+    async fn settle(&self, _: &Caller, queue: &QueueName, settlements: Vec<Settlement>) -> Result<Vec<Settled>> {
+        self.queues.lock().unwrap().settle(queue, settlements)
+    }
+
+    async fn peek(&self, _: &Caller, queue: &QueueName, max: u32) -> Result<Delivery> {
+        let topics = self.topics.lock().unwrap();
+        self.queues.lock().unwrap().peek(queue, max, &topics)
+    }
+
+    async fn cancel_message(
+        &self,
+        _: &Caller,
+        queue: &QueueName,
+        topic: &TopicName,
+        partition: PartitionIndex,
+        offset: Offset,
+    ) -> Result<()> {
+        let topics = self.topics.lock().unwrap();
+        self.queues.lock().unwrap().cancel(queue, topic, partition, offset, &topics)
+    }
+
+    async fn redrive(&self, _: &Caller, queue: &QueueName, redrive: Redrive) -> Result<Operation> {
+        self.queues.lock().unwrap().redrive(queue, redrive)
+    }
+
+    async fn operation(&self, _: &Caller, id: &str) -> Result<Operation> {
+        let queues = self.queues.lock().unwrap();
+        queues.operations.iter().find(|o| *o.id == *id).cloned().ok_or_else(|| Error::OperationNotFound(id.to_owned()))
+    }
+
+    async fn cancel_operation(&self, c: &Caller, id: &str) -> Result<Operation> {
+        self.operation(c, id).await?;
+        let mut queues = self.queues.lock().unwrap();
+        let operation = queues.operations.iter_mut().find(|o| *o.id == *id).unwrap();
+        operation.status = OperationStatus::Cancelled;
+        Ok(operation.clone())
+    }
+
+    /// Whoever asks `ping` is answered `pong`; nobody else is answered.
+    async fn request(&self, _: &Caller, mut request: Request) -> Result<(TopicName, StoredRecord)> {
+        let asked = request.record.value.clone();
+        let properties = request.record.properties.get_or_insert_default();
+        let correlation_id = properties.correlation_id.get_or_insert_with(|| Arc::from("made")).clone();
+        let appended = self.store(TopicAppend::new(request.topic.clone(), vec![request.record]))?;
+        let at = appended.ranges[0];
+        if asked.as_deref() != Some(b"ping") {
+            tokio::time::sleep(request.wait).await;
+            return Err(Error::NoReply { topic: request.topic, partition: at.partition, offset: at.first_offset, waited: request.wait });
+        }
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let properties = Properties { correlation_id: Some(correlation_id), ..Properties::default() };
+        let reply = StoredRecord {
+            partition: PartitionIndex(0),
+            offset: Offset(0),
+            timestamp: now,
+            appended_at: now,
+            key: None,
+            value: Some("pong".into()),
+            kind: ValueKind::Opaque,
+            headers: Vec::new(),
+            properties: Some(Box::new(properties)),
+        };
+        Ok((request.reply_to.unwrap_or_else(|| TopicName::new("replies").unwrap()), reply))
     }
 }

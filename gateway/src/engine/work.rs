@@ -1,0 +1,45 @@
+//! What goes on by itself after its call was answered, or for many callers at once: redrives and readers of replies. Both call
+//! the engine's own verbs, as any room does.
+
+use std::sync::{Arc, Weak};
+
+use lakefall_queue::error::{Error, Result};
+use lakefall_queue::queue::{Operation, Redrive};
+use lakefall_queue::verbs::{Caller, Request, Verbs};
+use lakefall_queue::{QueueName, StoredRecord, TopicName};
+
+use super::Engine;
+use crate::queues::{Operations, Requests, redrive};
+
+/// What goes on.
+pub(super) struct Work {
+    /// The engine itself: what is started here holds it while it runs.
+    pub(super) engine: Weak<Engine>,
+    pub(super) operations: Operations,
+    pub(super) requests: Requests,
+}
+
+impl Work {
+    fn verbs(&self) -> Result<Arc<dyn Verbs>> {
+        let engine = self.engine.upgrade().ok_or_else(|| Error::unavailable("this gateway is shutting down: use another one"))?;
+        Ok(engine)
+    }
+}
+
+impl Engine {
+    pub(super) async fn redrive_started(&self, caller: &Caller, queue: &QueueName, asked: Redrive) -> Result<Operation> {
+        redrive(self.work.verbs()?, &self.queues.mover, &self.work.operations, caller, queue, asked).await
+    }
+
+    pub(super) fn operation_now(&self, caller: &Caller, id: &str) -> Result<Operation> {
+        self.work.operations.get(&caller.namespace, id)
+    }
+
+    pub(super) async fn operation_cancelled(&self, caller: &Caller, id: &str) -> Result<Operation> {
+        self.work.operations.cancel(&caller.namespace, id).await
+    }
+
+    pub(super) async fn replied(&self, caller: &Caller, request: Request) -> Result<(TopicName, StoredRecord)> {
+        self.work.requests.ask(self.work.verbs()?, caller, request).await
+    }
+}

@@ -1,0 +1,321 @@
+//! Messages that nobody could do: where they go, what is told of them, and how they come back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use lakefall_metadata::memory::Fault as JournalFault;
+use lakefall_queue::error::Error;
+use lakefall_queue::queue::{Operation, OperationStatus, Redrive, Settled, Verdict};
+use lakefall_queue::record::{Header, Properties};
+use lakefall_queue::verbs::{Caller, Verbs};
+use lakefall_queue::{NamespaceName, Offset, Record};
+
+use crate::support::faults::Fault;
+use crate::support::messages::{dying_after, header, nack, queue, reading, texts};
+use crate::support::{START, World, append, caller, keyed, topic};
+
+async fn world(attempts: u32) -> World {
+    let world = World::new().await;
+    world.topic("in", 1).await;
+    world.work_queue("q", dying_after(attempts, &["in"], "letters")).await;
+    world
+}
+
+/// Kills all that is in the queue.
+async fn kill(world: &World, name: &str, values: &[&str]) {
+    world.send("in", values).await.unwrap();
+    let messages = world.ready(name).await;
+    assert_eq!(texts(&messages), values);
+    assert!(world.verdict(name, &messages, Verdict::Reject { reason: None }).await.iter().all(|settled| *settled == Settled::Ok(None)));
+}
+
+async fn redriven(world: &World, name: &str, redrive: Redrive) -> Operation {
+    let started = world.engine.redrive(&caller(), &queue(name), redrive).await.unwrap();
+    ended(world, &started).await
+}
+
+async fn ended(world: &World, started: &Operation) -> Operation {
+    for _ in 0..10_000 {
+        let operation = world.engine.operation(&caller(), &started.id).await.unwrap();
+        if operation.status != OperationStatus::Running {
+            return operation;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it does not end");
+}
+
+fn counts(operation: &Operation) -> (OperationStatus, u64, u64) {
+    (operation.status, operation.done, operation.skipped)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_given_back_after_its_last_attempt_becomes_a_dead_letter_that_tells_where_it_came_from() {
+    let world = world(2).await;
+    let sent = Record {
+        headers: vec![Header { name: "h".into(), value: Some(Bytes::from_static(b"kept")) }],
+        properties: Some(Box::new(Properties {
+            ordering_key: Some("order".into()),
+            correlation_id: Some("c-1".into()),
+            dedup_id: Some("once".into()),
+            expires_at: Some(START.plus(Duration::from_secs(3_600))),
+            ..Properties::default()
+        })),
+        ..keyed("k", "v")
+    };
+    world.append(append("in", vec![sent])).await.unwrap();
+    let first = world.ready("q").await;
+    assert_eq!(world.verdict("q", &first, nack("once")).await, [Settled::Ok(None)]);
+    assert!(world.ready("letters").await.is_empty());
+    let second = world.ready("q").await;
+    assert_eq!((texts(&second), second[0].attempt), (vec!["v".to_owned()], 2));
+    assert_eq!(world.verdict("q", &second, nack("no such customer")).await, [Settled::Ok(None)]);
+    let letters = world.ready("letters").await;
+    let letter = &letters[0];
+    assert_eq!((letters.len(), letter.record.key.as_deref(), texts(&letters)), (1, Some(&b"k"[..]), vec!["v".to_owned()]));
+    for (name, value) in [
+        ("h", "kept"),
+        ("dead-letter-queue", "q"),
+        ("dead-letter-topic", "in"),
+        ("dead-letter-partition", "0"),
+        ("dead-letter-offset", "0"),
+        ("dead-letter-attempts", "2"),
+        ("dead-letter-reason", "max_attempts"),
+        ("dead-letter-error", "no such customer"),
+    ] {
+        assert_eq!(header(letter, name).as_deref(), Some(value), "{name}");
+    }
+    assert!(header(letter, "dead-letter-at").unwrap().starts_with("2023-11-14T22:13:"));
+    let properties = letter.record.properties.as_ref().unwrap();
+    assert_eq!((properties.ordering_key.as_deref(), properties.correlation_id.as_deref()), (Some("order"), Some("c-1")));
+    assert_eq!((&properties.dedup_id, properties.expires_at, properties.deliver_at), (&None, None, None));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(world.ready("q").await.is_empty());
+    assert_eq!(world.engine.queue_stats(&caller(), &queue("q")).await.unwrap().dead, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_message_is_dead_at_once_and_a_repeated_rejection_is_answered_alike() {
+    let world = world(5).await;
+    world.send("in", &["a"]).await.unwrap();
+    let messages = world.ready("q").await;
+    let reject = || Verdict::Reject { reason: Some("nonsense".into()) };
+    assert_eq!(world.verdict("q", &messages, reject()).await, [Settled::Ok(None)]);
+    assert_eq!(world.verdict("q", &messages, reject()).await, [Settled::Ok(None)], "again");
+    let letters = world.ready("letters").await;
+    assert_eq!(texts(&letters), ["a"], "once");
+    assert_eq!(header(&letters[0], "dead-letter-reason").as_deref(), Some("rejected"));
+    assert_eq!(header(&letters[0], "dead-letter-attempts").as_deref(), Some("1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_leases_all_ran_out_is_dead_without_being_delivered_again() {
+    let world = world(2).await;
+    world.send("in", &["a"]).await.unwrap();
+    for attempt in 1..=2 {
+        assert_eq!(world.ready("q").await[0].attempt, attempt);
+        tokio::time::sleep(Duration::from_secs(31)).await;
+    }
+    assert!(world.ready("q").await.is_empty());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let letters = world.ready("letters").await;
+    assert_eq!(texts(&letters), ["a"]);
+    assert_eq!(header(&letters[0], "dead-letter-attempts").as_deref(), Some("2"));
+    assert_eq!(header(&letters[0], "dead-letter-error"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_dead_letter_topic_a_dead_message_is_finished_and_stays_in_the_log() {
+    let world = World::new().await;
+    world.topic("in", 1).await;
+    world.work_queue("q", reading(&["in"])).await;
+    world.send("in", &["a"]).await.unwrap();
+    let messages = world.ready("q").await;
+    assert_eq!(world.verdict("q", &messages, Verdict::Reject { reason: None }).await, [Settled::Ok(None)]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(world.ready("q").await.is_empty());
+    assert_eq!(world.values("in").await, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_over_makes_no_dead_letter() {
+    let world = world(1).await;
+    world.send("in", &["a", "b"]).await.unwrap();
+    let messages = world.ready("q").await;
+    // One of them is kept.
+    world.verdict("q", &messages[..1], Verdict::Extend { lease: Duration::from_secs(3_600) }).await;
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert_eq!(world.verdict("q", &messages, nack("late")).await, [Settled::Ok(None), Settled::Expired]);
+    assert_eq!(world.values("letters").await, ["a"]);
+    assert!(world.ready("q").await.is_empty(), "it had one attempt");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.values("letters").await, ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_cannot_be_stored_keeps_its_message() {
+    let world = world(1).await;
+    world.send("in", &["a"]).await.unwrap();
+    let messages = world.ready("q").await;
+    world.verdict("q", &messages, Verdict::Extend { lease: Duration::from_secs(600) }).await;
+    world.objects.every_put(Some(Fault::Before));
+    let settled = world.verdict("q", &messages, nack("broken")).await;
+    assert!(matches!(settled[..], [Settled::Failed(Error::Unavailable { .. })]), "{settled:?}");
+    world.objects.every_put(None);
+    assert!(world.values("letters").await.is_empty());
+    assert_eq!(world.verdict("q", &messages, nack("broken")).await, [Settled::Ok(None)]);
+    assert_eq!(world.values("letters").await, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_message_that_is_trimmed_away_is_finished_without_a_dead_letter() {
+    let world = world(1).await;
+    world.send("in", &["a", "b"]).await.unwrap();
+    let messages = world.ready("q").await;
+    world.engine.trim(&caller(), &topic("in"), None, Offset(1)).await.unwrap();
+    assert_eq!(world.verdict("q", &messages, nack("broken")).await, [Settled::Ok(None), Settled::Ok(None)]);
+    assert_eq!(world.values("letters").await, ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_are_stored_once_whatever_answers_are_lost() {
+    for fault in [JournalFault::LoseReply, JournalFault::LoseRequest, JournalFault::Refuse] {
+        let world = world(1).await;
+        world.send("in", &["a", "b", "c"]).await.unwrap();
+        let messages = world.ready("q").await;
+        world.journal.faults().order([Some(fault)]);
+        world.verdict("q", &messages, nack("broken")).await;
+        world.verdict("q", &messages, nack("broken")).await;
+        assert_eq!(world.values("letters").await, ["a", "b", "c"], "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn redriven_letters_go_back_for_the_queue_that_gave_them_up_and_for_no_other() {
+    let world = world(1).await;
+    world.work_queue("other", reading(&["in"])).await;
+    kill(&world, "q", &["a", "b"]).await;
+    assert_eq!(world.taken("other").await, ["a", "b"]);
+    let operation = redriven(&world, "q", Redrive::default()).await;
+    assert_eq!(counts(&operation), (OperationStatus::Succeeded, 2, 0));
+    assert!(operation.ended_at.is_some() && operation.error.is_none());
+    let again = world.ready("q").await;
+    assert_eq!((texts(&again), again[0].attempt), (vec!["a".to_owned(), "b".to_owned()], 1));
+    assert!(again.iter().all(|message| message.record.headers.is_empty()), "the dead-letter headers are gone");
+    assert!(world.ready("other").await.is_empty());
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(world.ready("letters").await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_says_which_letters_go_and_a_dry_run_only_counts_them() {
+    let world = world(1).await;
+    world.send("in", &["a", "b"]).await.unwrap();
+    let messages = world.ready("q").await;
+    world.verdict("q", &messages[..1], nack("timeout")).await;
+    world.verdict("q", &messages[1..], nack("nonsense")).await;
+    let filter = || Some("headers['dead-letter-error'] == 'timeout'".to_owned());
+    let dry = redriven(&world, "q", Redrive { filter: filter(), dry_run: true, ..Redrive::default() }).await;
+    assert_eq!(counts(&dry), (OperationStatus::Succeeded, 1, 1), "{dry:?}");
+    assert_eq!(world.values("in").await.len(), 2);
+    let operation = redriven(&world, "q", Redrive { filter: filter(), ..Redrive::default() }).await;
+    assert_eq!(counts(&operation), (OperationStatus::Succeeded, 1, 1), "{operation:?}");
+    assert_eq!(world.taken("q").await, ["a"]);
+    assert_eq!(world.taken("letters").await, ["b"], "it can be received at once");
+    let refused = world.engine.redrive(&caller(), &queue("q"), Redrive { filter: Some("1 +".into()), ..Redrive::default() }).await;
+    assert!(matches!(refused, Err(Error::Invalid { field, .. }) if field == "filter"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_can_go_to_another_topic_but_not_to_the_one_they_lie_in() {
+    let world = world(1).await;
+    world.topic("elsewhere", 1).await;
+    world.work_queue("w", reading(&["elsewhere"])).await;
+    kill(&world, "q", &["a"]).await;
+    let to = |name: &str| Redrive { to: Some(topic(name)), ..Redrive::default() };
+    assert!(matches!(world.engine.redrive(&caller(), &queue("q"), to("letters")).await, Err(Error::Invalid { .. })));
+    assert!(matches!(world.engine.redrive(&caller(), &queue("q"), to("nowhere")).await, Err(Error::TopicNotFound(_))));
+    assert_eq!(counts(&redriven(&world, "q", to("elsewhere")).await), (OperationStatus::Succeeded, 1, 0));
+    assert_eq!(world.taken("w").await, ["a"]);
+    assert!(world.ready("q").await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_shared_dead_letter_topic_each_queue_redrives_its_own() {
+    let world = world(1).await;
+    world.work_queue("p", dying_after(1, &["in"], "letters")).await;
+    kill(&world, "q", &["a"]).await;
+    let messages = world.ready("p").await;
+    world.verdict("p", &messages, Verdict::Reject { reason: None }).await;
+    assert_eq!(counts(&redriven(&world, "p", Redrive::default()).await), (OperationStatus::Succeeded, 1, 1));
+    assert_eq!(world.taken("p").await, ["a"]);
+    assert!(world.ready("q").await.is_empty());
+    assert_eq!(counts(&redriven(&world, "letters", Redrive::default()).await), (OperationStatus::Succeeded, 1, 0));
+    assert_eq!(world.taken("q").await, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redrive_keeps_its_rate_and_is_stopped_between_two_batches() {
+    let world = world(1).await;
+    let values: Vec<String> = (0..40).map(|i| i.to_string()).collect();
+    kill(&world, "q", &values.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let slowly = Redrive { max_per_second: Some(10), ..Redrive::default() };
+    let begun = tokio::time::Instant::now();
+    let started = world.engine.redrive(&caller(), &queue("q"), slowly).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let stopped = world.engine.cancel_operation(&caller(), &started.id).await.unwrap();
+    assert_eq!((counts(&stopped), begun.elapsed() < Duration::from_secs(2)), ((OperationStatus::Cancelled, 20, 0), true));
+    let again = redriven(&world, "q", Redrive::default()).await;
+    assert_eq!(counts(&again), (OperationStatus::Succeeded, 20, 0), "it goes on where it was left");
+    assert_eq!(world.taken("q").await.len(), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redrive_moves_each_letter_once_whatever_answers_are_lost() {
+    let world = world(1).await;
+    let values: Vec<String> = (0..60).map(|i| i.to_string()).collect();
+    kill(&world, "q", &values.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let started = world.engine.redrive(&caller(), &queue("q"), Redrive { max_per_second: Some(20), ..Redrive::default() }).await.unwrap();
+    world.journal.faults().order([None, Some(JournalFault::LoseReply), Some(JournalFault::Refuse), None, Some(JournalFault::LoseRequest)]);
+    let operation = ended(&world, &started).await;
+    assert_eq!(counts(&operation), (OperationStatus::Succeeded, 60, 0), "{operation:?}");
+    let mut taken = world.taken("q").await;
+    taken.sort_by_key(|value| value.parse::<u32>().unwrap());
+    assert_eq!(taken, values);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_dies_again_while_it_is_redriven_is_left_for_the_next_redrive() {
+    let world = world(1).await;
+    kill(&world, "q", &["a", "b", "c"]).await;
+    let started = world.engine.redrive(&caller(), &queue("q"), Redrive { max_per_second: Some(1), ..Redrive::default() }).await.unwrap();
+    for _ in 0..30 {
+        let messages = world.ready("q").await;
+        world.verdict("q", &messages, Verdict::Reject { reason: None }).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let operation = ended(&world, &started).await;
+    assert_eq!(counts(&operation), (OperationStatus::Succeeded, 3, 0));
+    let letters = world.ready("letters").await;
+    assert_eq!(texts(&letters), ["a", "b", "c"]);
+    assert_eq!(letters[0].record.headers.iter().filter(|header| &*header.name == "dead-letter-queue").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn operations_are_told_to_their_own_namespace_only_and_for_a_day() {
+    let world = world(1).await;
+    let operation = redriven(&world, "q", Redrive::default()).await;
+    assert_eq!(counts(&operation), (OperationStatus::Succeeded, 0, 0));
+    let stranger = Caller { namespace: NamespaceName::new("stranger").unwrap(), ..caller() };
+    for id in [&*operation.id, "redrive-0-0"] {
+        assert!(matches!(world.engine.operation(&stranger, id).await, Err(Error::OperationNotFound(_))));
+        assert!(matches!(world.engine.cancel_operation(&stranger, id).await, Err(Error::OperationNotFound(_))));
+    }
+    assert_eq!(world.engine.cancel_operation(&caller(), &operation.id).await.unwrap(), operation, "it has ended");
+    tokio::time::sleep(Duration::from_secs(24 * 3_600 + 1)).await;
+    redriven(&world, "q", Redrive::default()).await;
+    assert!(matches!(world.engine.operation(&caller(), &operation.id).await, Err(Error::OperationNotFound(_))));
+    assert!(matches!(world.engine.redrive(&caller(), &queue("nobody"), Redrive::default()).await, Err(Error::QueueNotFound(_))));
+    let never = Redrive { max_per_second: Some(0), ..Redrive::default() };
+    assert!(matches!(world.engine.redrive(&caller(), &queue("q"), never).await, Err(Error::Invalid { .. })));
+}

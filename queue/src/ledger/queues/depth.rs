@@ -1,0 +1,115 @@
+//! Queues with a bound on their messages: what finds one full is refused, or drops its oldest messages. Topics that no such
+//! queue reads pay nothing for this.
+
+use std::collections::BTreeMap;
+
+use super::super::{Ledger, PartitionKey, Refusal};
+use super::partition::{QueuePartition, State};
+use super::state::QueueState;
+use crate::id::{QueueId, TopicId};
+use crate::queue::Overflow;
+use crate::time::Timestamp;
+
+impl Ledger {
+    /// Whether the queues have room for so many more records of these topics.
+    pub(in super::super) fn check_room(&self, records: impl IntoIterator<Item = (TopicId, u64)>) -> Result<(), Refusal> {
+        if self.queues.bounded.is_empty() {
+            return Ok(());
+        }
+        let mut more: BTreeMap<QueueId, u64> = BTreeMap::new();
+        for (topic, records) in records {
+            for id in self.queues.bounded.get(&topic).into_iter().flatten() {
+                *more.entry(*id).or_default() += records;
+            }
+        }
+        for (id, records) in more {
+            let Some(queue) = self.queues.by_id.get(&id) else { continue };
+            let config = &queue.about.config;
+            if let Some(max_depth) = config.max_depth.filter(|_| config.overflow == Overflow::Reject)
+                && self.depth(queue).saturating_add(records) > max_depth
+            {
+                return Err(Refusal::QueueFull { queue: queue.about.name.clone(), max_depth });
+            }
+        }
+        Ok(())
+    }
+
+    /// Records were appended: queues that drop their oldest messages do so.
+    pub(in super::super) fn drop_oldest(&mut self, appended: PartitionKey, now: Timestamp) {
+        let Some(ids) = self.queues.bounded.get(&appended.0) else { return };
+        for id in ids.iter().copied().collect::<Vec<_>>() {
+            let Some(queue) = self.queues.by_id.get(&id).filter(|q| q.about.config.overflow == Overflow::DropOldest) else { continue };
+            let mut over = self.depth(queue).saturating_sub(queue.about.config.max_depth.unwrap_or(u64::MAX));
+            if over == 0 {
+                continue;
+            }
+            let mut ends: Vec<(PartitionKey, u64)> = queue.partitions.keys().map(|key| (*key, self.end_of(*key))).collect();
+            // Where the new ones came from first: of one partition, it is known which are the oldest.
+            ends.sort_by_key(|(key, _)| *key != appended);
+            let Some(queue) = self.queues.by_id.get_mut(&id) else { continue };
+            for (key, end) in ends {
+                over -= queue.drop_from(key, over, end, now);
+            }
+            queue.flush(&mut self.dirty);
+            self.queues.rearm(id);
+        }
+    }
+
+    /// The log start was raised: bounded queues have room by that. The others find it when they are received from.
+    pub(in super::super) fn raise_bounded(&mut self, topic: TopicId) {
+        let Some(ids) = self.queues.bounded.get(&topic) else { return };
+        for id in ids.iter().copied().collect::<Vec<_>>() {
+            let Some(queue) = self.queues.by_id.get_mut(&id) else { continue };
+            for (key, partition) in queue.partitions.iter_mut().filter(|(key, _)| key.0 == topic) {
+                let log_start = self.partitions.get(key).map_or(0, |p| p.log_start.0);
+                partition.raise(log_start, &mut queue.tally);
+            }
+            queue.flush(&mut self.dirty);
+            self.queues.rearm(id);
+        }
+    }
+
+    /// Messages of a queue that are not finished.
+    pub(super) fn depth(&self, queue: &QueueState) -> u64 {
+        queue.partitions.iter().map(|(key, partition)| partition.depth(self.end_of(*key))).sum()
+    }
+
+    pub(super) fn end_of(&self, key: PartitionKey) -> u64 {
+        self.partitions.get(&key).map_or(0, |partition| partition.next.0)
+    }
+}
+
+impl QueueState {
+    /// Finishes up to `most` of a partition's oldest messages that nobody leases. Returns how many.
+    fn drop_from(&mut self, key: PartitionKey, most: u64, end: u64, now: Timestamp) -> u64 {
+        let Some(partition) = self.partitions.get_mut(&key) else { return 0 };
+        let mut dropped = 0;
+        let mut at = partition.floor;
+        while dropped < most && at < end {
+            let untouched = partition.untouched_until(at, end);
+            if untouched > at {
+                let to = untouched.min(at + (most - dropped));
+                if at == partition.floor {
+                    // All below is finished: no bits are needed to say so.
+                    partition.raise(to, &mut self.tally);
+                } else {
+                    partition.finish(at, to, &mut self.tally);
+                }
+                dropped += to - at;
+                at = to.max(partition.floor);
+                continue;
+            }
+            if !is_leased(partition, at, now) {
+                dropped += partition.finish(at, at + 1, &mut self.tally);
+            }
+            at += 1;
+        }
+        partition.advance();
+        self.outflow.add(now, dropped);
+        dropped
+    }
+}
+
+fn is_leased(partition: &QueuePartition, offset: u64, now: Timestamp) -> bool {
+    matches!(partition.state(offset), State::Entry(entry) if entry.is_leased() && entry.at_ms() > now.as_millis())
+}

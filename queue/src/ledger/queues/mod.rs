@@ -1,0 +1,90 @@
+//! Queues: leases over the log. A queue keeps how far it is in each partition and what it must know of single messages; it
+//! never sees a record. See `partition.rs` for what is kept, `lease.rs` and `settle.rs` for what is done with it.
+
+mod block;
+mod depth;
+mod entry;
+mod groups;
+mod index;
+mod lease;
+mod partition;
+mod resource;
+mod rows;
+mod settle;
+mod sources;
+mod state;
+mod stats;
+mod tally;
+mod types;
+mod wake;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) use rows::QueueRows;
+use state::QueueState;
+pub use types::*;
+
+use crate::id::{NamespaceName, QueueId, QueueName, TopicId};
+use crate::time::Timestamp;
+
+/// The queues of a shard.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    by_id: BTreeMap<QueueId, QueueState>,
+    names: BTreeMap<(NamespaceName, QueueName), QueueId>,
+    /// Which queues read a topic.
+    readers: BTreeMap<TopicId, BTreeSet<QueueId>>,
+    /// Those of them that may be full.
+    bounded: BTreeMap<TopicId, BTreeSet<QueueId>>,
+    /// When which queue has something due.
+    wakes: BTreeSet<(i64, QueueId)>,
+    /// The latest time that was seen, also while nothing is journaled.
+    pub(super) clock: Timestamp,
+}
+
+impl Queues {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Whether a namespace has queues.
+    pub(super) fn has_some(&self, namespace: &NamespaceName) -> bool {
+        self.names.keys().any(|(of, _)| of == namespace)
+    }
+
+    fn readers_of(&self, topic: TopicId) -> Vec<QueueId> {
+        self.readers.get(&topic).into_iter().flatten().copied().collect()
+    }
+
+    /// Takes a queue into the indexes.
+    fn index(&mut self, id: QueueId) {
+        let Some(queue) = self.by_id.get(&id) else { return };
+        self.names.insert((queue.about.namespace.clone(), queue.about.name.clone()), id);
+        for topic in &queue.sources {
+            self.readers.entry(*topic).or_default().insert(id);
+            if queue.about.config.max_depth.is_some() {
+                self.bounded.entry(*topic).or_default().insert(id);
+            }
+        }
+        self.rearm(id);
+    }
+
+    /// Takes a queue out of the indexes, before it changes or goes.
+    fn unindex(&mut self, id: QueueId) {
+        let Some(queue) = self.by_id.get_mut(&id) else { return };
+        for index in [&mut self.readers, &mut self.bounded] {
+            for topic in &queue.sources {
+                if let Some(of) = index.get_mut(topic) {
+                    of.remove(&id);
+                    if of.is_empty() {
+                        index.remove(topic);
+                    }
+                }
+            }
+        }
+        if let Some(at_ms) = queue.wake_ms.take() {
+            self.wakes.remove(&(at_ms, id));
+        }
+        self.names.remove(&(queue.about.namespace.clone(), queue.about.name.clone()));
+    }
+}
