@@ -9,8 +9,12 @@ use crate::commands::consume::ConsumeArgs;
 use crate::commands::cursor::CursorArgs;
 use crate::commands::fsck::FsckArgs;
 use crate::commands::produce::ProduceArgs;
+use crate::commands::queue::QueueArgs;
+use crate::commands::receive::ReceiveArgs;
 use crate::commands::recover::RecoverArgs;
+use crate::commands::send::SendArgs;
 use crate::commands::topic::TopicArgs;
+use crate::commands::work::WorkArgs;
 use crate::roles::{CompactorArgs, DevArgs, GatewayArgs, MetadataArgs};
 
 /// Lakefall: a serverless message queue over object storage.
@@ -58,6 +62,14 @@ pub(crate) enum Command {
     Consume(ConsumeArgs),
     /// Named positions of consumers.
     Cursor(CursorArgs),
+    /// Create, list, describe, alter, watch and empty queues.
+    Queue(QueueArgs),
+    /// Send messages to a queue.
+    Send(SendArgs),
+    /// Receive messages from a queue.
+    Receive(ReceiveArgs),
+    /// Run a command for each message of a queue.
+    Work(WorkArgs),
     /// Verify segments and index against the metadata, with the server stopped.
     Fsck(FsckArgs),
     /// Show what a restored metadata store lost, and let the collector go on.

@@ -18,6 +18,7 @@ pub mod history;
 pub mod load;
 pub mod place;
 pub mod process;
+pub mod queues;
 pub mod raw;
 pub mod rows;
 pub mod server;

@@ -15,6 +15,7 @@ mod cluster {
     mod failover;
     mod kill_points;
     mod postgres;
+    mod queues;
     mod repeats;
     mod rolling;
     mod store;

@@ -11,13 +11,18 @@
 
 mod system {
     mod bad_input;
+    mod bad_queue_input;
     mod bad_wire;
     mod cli;
+    mod examples;
     mod flights;
     mod full_disk;
     mod idle;
     mod idle_tails;
     mod kill_nine;
+    mod queue_kill_nine;
+    mod queue_restart;
+    mod queue_wake;
     mod restart;
     mod second_server;
     mod sigterm;

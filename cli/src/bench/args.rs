@@ -28,6 +28,8 @@ pub(super) enum BenchCommand {
     Latency(LatencyArgs),
     /// Produces, and consumes what is produced, at once.
     Mixed(MixedArgs),
+    /// Sends to a queue, receives and acknowledges, at once.
+    Queue(QueueArgs),
     /// Commits to metadata replicas through their RPC, without gateway and bucket. Spoils the cluster: its segments exist
     /// nowhere.
     Metadata(MetadataArgs),
@@ -203,6 +205,58 @@ pub(super) struct MixedArgs {
     pub(super) produce: ProduceArgs,
     #[command(flatten)]
     pub(super) read: ReadArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct QueueArgs {
+    /// The queue.
+    pub(super) queue: String,
+    /// Create the queue, with its own topic, if it is not there.
+    #[arg(long)]
+    pub(super) create: bool,
+    /// Messages of each send, and at most of each receive. With 1, latencies of receiving count from the moment a message
+    /// was due to be sent.
+    #[arg(long, default_value_t = 100, value_parser = positive)]
+    pub(super) batch: usize,
+    /// Messages of each receive, at most, if not as many as of a send.
+    #[arg(long, value_parser = positive)]
+    receive: Option<usize>,
+    /// Connections that send.
+    #[arg(long, default_value_t = 8, value_parser = positive)]
+    pub(super) producers: usize,
+    /// Connections that receive and acknowledge.
+    #[arg(long, default_value_t = 8, value_parser = positive)]
+    pub(super) consumers: usize,
+    /// Bytes of each value.
+    #[arg(long, default_value_t = 1024, value_parser = positive)]
+    pub(super) record_bytes: usize,
+    /// Stop sending after this many messages.
+    #[arg(long)]
+    pub(super) messages: Option<u64>,
+    /// Stop sending after this time, like 30s. Without it and --messages: 10s.
+    #[arg(long, value_parser = duration)]
+    pub(super) duration: Option<Duration>,
+    /// Messages per second by a fixed schedule. Default: as fast as possible.
+    #[arg(long, value_parser = rate)]
+    pub(super) rate: Option<f64>,
+    /// Sent with this delay; latencies count from the moment it is over. With --batch 1.
+    #[arg(long, value_parser = duration)]
+    pub(super) delay: Option<Duration>,
+    /// First leases so many messages for 12 h, which stay in flight.
+    #[arg(long, default_value_t = 0)]
+    pub(super) in_flight: u64,
+    /// First sends so many messages that are due in 12 h.
+    #[arg(long, default_value_t = 0)]
+    pub(super) delayed: u64,
+    /// Tell the CPU seconds and peak memory of these processes too, all together; with commas between them.
+    #[arg(long, value_delimiter = ',')]
+    pub(super) server_pid: Vec<u32>,
+}
+
+impl QueueArgs {
+    pub(super) fn receive_max(&self) -> usize {
+        self.receive.unwrap_or(self.batch)
+    }
 }
 
 #[derive(Clone, Debug, Args)]

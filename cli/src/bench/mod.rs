@@ -8,6 +8,7 @@ mod pace;
 mod payload;
 mod process;
 mod produce;
+mod queue;
 mod report;
 mod run;
 mod stats;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use args::BenchArgs;
-use args::{Acks, BenchCommand, ConsumeArgs, LatencyArgs, LoadArgs, MixedArgs, ProduceArgs, ReadArgs};
+use args::{Acks, BenchCommand, ConsumeArgs, LatencyArgs, LoadArgs, MixedArgs, ProduceArgs, QueueArgs, ReadArgs};
 use consume::{Place, Plan};
 use hyper::body::Incoming;
 use pace::Pace;
@@ -42,6 +43,7 @@ pub(crate) fn bench(args: &BenchArgs, client: &Client, output: &mut Output) -> R
         BenchCommand::Consume(args) => bench_consume(args, client)?,
         BenchCommand::Latency(args) => bench_latency(args, client)?,
         BenchCommand::Mixed(args) => bench_mixed(args, client)?,
+        BenchCommand::Queue(args) => bench_queue(args, client)?,
         BenchCommand::Metadata(args) => metadata::bench_metadata(args)?,
     };
     output.value_or_lines(&report, || report.lines())?;
@@ -150,6 +152,41 @@ fn bench_mixed(args: &MixedArgs, client: &Client) -> Result<Report, Failure> {
         },
     )?;
     report(["produce", "consume"], outcome)
+}
+
+fn bench_queue(args: &QueueArgs, client: &Client) -> Result<Report, Failure> {
+    if args.delay.is_some() && args.batch != 1 {
+        return Err(Failure::Usage("--delay goes with --batch 1".to_owned()));
+    }
+    queue::prepare(args, client)?;
+    let target = Target::new(client, false)?;
+    let (load, progress) = (Arc::new(queue::load(args, &target)?), Arc::new(Progress::default()));
+    let consumption = Arc::new(queue::consumption(args, &target, &load, &progress)?);
+    let outcome = run(
+        2,
+        &load.pace,
+        &args.server_pid,
+        |index| {
+            let target = Arc::clone(&target);
+            async move {
+                let connections = if index == 0 { args.producers } else { args.consumers };
+                Ok((index, queue::open(&target, connections).await?))
+            }
+        },
+        |(index, connections)| {
+            let (load, consumption, progress) = (Arc::clone(&load), Arc::clone(&consumption), Arc::clone(&progress));
+            async move {
+                if index == 0 {
+                    let stats = produce::work(&load, connections).await;
+                    progress.finish(&stats, 1);
+                    stats
+                } else {
+                    queue::consume(&consumption, connections).await
+                }
+            }
+        },
+    )?;
+    report(["send", "receive, ack"], outcome)
 }
 
 /// What a thread of a bench with two kinds of work has open.

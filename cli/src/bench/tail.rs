@@ -38,6 +38,16 @@ impl Stamp {
         Self { template: template.into_bytes(), at: head.len() }
     }
 
+    /// The same, of a message that is to be delivered so much later.
+    pub(super) fn delayed(record_bytes: usize, delay: Option<Duration>) -> Self {
+        let mut stamp = Self::new(record_bytes);
+        if let Some(delay) = delay {
+            stamp.template.pop();
+            stamp.template.extend_from_slice(format!(",\"delay\":\"{}\"}}", lakefall_queue::time::format_duration(delay)).as_bytes());
+        }
+        stamp
+    }
+
     /// The body of a record that was due at `due`.
     pub(super) fn write(&self, due: Duration) -> Bytes {
         let mut body = self.template.clone();
@@ -87,6 +97,16 @@ pub(super) async fn work(mut tail: Incoming, pace: &Pace, progress: &Progress) -
         let now = pace.now();
         scan(&mut buffer, |due, length| stats.answered(1, length, now.saturating_sub(due)));
         last = now;
+    }
+}
+
+/// The moments in a whole answer.
+pub(super) fn moments(answer: &[u8], mut seen: impl FnMut(Duration)) {
+    for found in memchr::memmem::find_iter(answer, MARK) {
+        let digits = answer.get(found + MARK.len()..found + MARK.len() + DIGITS);
+        if let Some(micros) = digits.and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| digits.parse().ok()) {
+            seen(Duration::from_micros(micros));
+        }
     }
 }
 

@@ -170,6 +170,17 @@ impl Connection {
         Err(refusal(head.status, &body.map(|body| body.to_bytes()).unwrap_or_default()))
     }
 
+    /// Sends a request and reads the whole answer, which must be 200.
+    pub(super) async fn exchange_answer(&mut self, prepared: &Prepared, body: Bytes) -> Result<Bytes, Fault> {
+        if let Sender::Wire(wire) = &mut self.sender {
+            return match wire.exchange(&prepared.head, &body).await? {
+                (StatusCode::OK, answer) => Ok(Bytes::copy_from_slice(answer)),
+                (status, answer) => Err(refusal(status, answer)),
+            };
+        }
+        Ok(self.send(prepared, body).await?.collect().await.map_err(broken)?.to_bytes())
+    }
+
     /// Sends a request and reads the whole answer, which must be 200. Returns its length.
     pub(super) async fn exchange(&mut self, prepared: &Prepared, body: Bytes) -> Result<u64, Fault> {
         if let Sender::Wire(wire) = &mut self.sender {

@@ -107,6 +107,11 @@ impl Client {
         json(self.repeat(request, Duration::from_secs(10)).await?).await
     }
 
+    /// Sends JSON that is safe to repeat by itself, without a key; reads JSON.
+    pub(crate) async fn send_unkeyed(&self, method: Method, path: &str, body: &Value) -> Result<Value, Failure> {
+        json(self.repeat(|| self.request(method.clone(), path).json(body), Duration::from_secs(10)).await?).await
+    }
+
     /// DELETEs.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
         accepted(self.request(Method::DELETE, path).send().await?).await.map(drop)

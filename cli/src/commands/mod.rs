@@ -9,9 +9,13 @@ pub(crate) mod cursor;
 pub(crate) mod fsck;
 mod output;
 pub(crate) mod produce;
+pub(crate) mod queue;
+pub(crate) mod receive;
 pub(crate) mod recover;
+pub(crate) mod send;
 mod stored;
 pub(crate) mod topic;
+pub(crate) mod work;
 
 pub(crate) use client::{Client, segment};
 pub(crate) use output::Output;
@@ -33,6 +37,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Produce(args) => produce::produce(&args, &client()?, &mut output),
         Command::Consume(args) => consume::consume(&args, &client()?, &mut output),
         Command::Cursor(args) => cursor::cursor(&args, &client()?, &mut output),
+        Command::Queue(args) => queue::queue(&args, &client()?, &mut output),
+        Command::Send(args) => send::send(&args, &client()?, &mut output),
+        Command::Receive(args) => receive::receive(&args, &client()?, &mut output),
+        Command::Work(args) => work::work(&args, &client()?, &mut output),
         Command::Fsck(args) => fsck::fsck(&args, &mut output),
         Command::Recover(args) => recover::recover(&args, &mut output),
         Command::Doctor(args) => bucket::doctor(&args, &mut output),

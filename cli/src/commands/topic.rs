@@ -144,7 +144,7 @@ fn describe(name: &str, client: &Client, output: &mut Output) -> Result<(), Fail
 }
 
 fn delete(name: &str, yes: bool, client: &Client, output: &mut Output) -> Result<(), Failure> {
-    if !yes && !confirmed(name)? {
+    if !yes && !confirmed("delete topic and all records of", name)? {
         return Err(Failure::Usage(format!("topic {name} was not deleted: --yes deletes without asking")));
     }
     client.blocking(client.delete(&format!("/v1/topics/{}", segment(name))))?;
@@ -152,12 +152,12 @@ fn delete(name: &str, yes: bool, client: &Client, output: &mut Output) -> Result
 }
 
 /// Asks on a terminal; elsewhere nobody can answer.
-fn confirmed(name: &str) -> Result<bool, Failure> {
+pub(super) fn confirmed(what: &str, name: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
     }
     let asked = || -> std::io::Result<String> {
-        write!(std::io::stderr(), "Delete topic {name} and all its records? Type its name: ")?;
+        write!(std::io::stderr(), "About to {what} {name}. Type its name to go on: ")?;
         let mut answer = String::new();
         std::io::stdin().lock().read_line(&mut answer)?;
         Ok(answer)

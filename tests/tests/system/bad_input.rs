@@ -13,17 +13,17 @@ const RECORDS: &str = "/v1/topics/t/records";
 const READ: &str = "/v1/topics/t/partitions/0/records";
 
 /// One bad request, and what it gets.
-struct Case {
-    method: Method,
-    path: String,
-    headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
-    status: u16,
-    code: &'static str,
+pub(super) struct Case {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: Vec<u8>,
+    pub(super) status: u16,
+    pub(super) code: &'static str,
 }
 
 impl Case {
-    fn new(method: Method, path: impl Into<String>, status: u16, code: &'static str) -> Self {
+    pub(super) fn new(method: Method, path: impl Into<String>, status: u16, code: &'static str) -> Self {
         Self { method, path: path.into(), headers: Vec::new(), body: Vec::new(), status, code }
     }
 
@@ -32,11 +32,11 @@ impl Case {
         self
     }
 
-    fn body(self, media: &str, body: impl Into<Vec<u8>>) -> Self {
+    pub(super) fn body(self, media: &str, body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..self }.header("content-type", media)
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let path: String = self.path.chars().take(120).collect();
         let body: String = String::from_utf8_lossy(&self.body).chars().take(80).collect();
         format!("{} {path} {:?} {body:?} ({} bytes)", self.method, self.headers, self.body.len())
@@ -146,7 +146,7 @@ async fn bad_names_and_routes_are_refused() {
         get("/v2/topics", 404, "route_not_found"),
         get("/", 404, "route_not_found"),
         get("/v1/topics/", 400, "invalid_argument"),
-        get("/v1/queues/q", 404, "route_not_found"),
+        get("/v1/queues/q", 404, "queue_not_found"),
         Case::new(Method::TRACE, "/v1/topics", 405, "method_not_allowed"),
         Case::new(Method::from_bytes(b"BREW").unwrap(), "/v1/topics", 405, "method_not_allowed"),
         Case::new(Method::PUT, RECORDS, 405, "method_not_allowed").body(JSON, "{}"),
@@ -344,7 +344,7 @@ async fn bad_records_are_refused_and_nothing_of_their_batch_is_stored() {
         post(RECORDS.into(), "application/json; charset=utf-16", good.as_bytes(), 415, "unsupported_media_type"),
         post(RECORDS.into(), "text/plain", b"x", 400, "unknown_parameter").header("lakefall-colour", "x"),
         post("/v1/commit".into(), JSON, b"{}", 400, "invalid_argument"),
-        post("/v1/commit".into(), JSON, br#"{"acks":[]}"#, 400, "not_supported"),
+        post("/v1/commit".into(), JSON, br#"{"acks":[]}"#, 400, "invalid_argument"),
         post("/v1/commit".into(), JSON, br#"{"appends":[{"topic":"t","records":[{"value":1}]},{"topic":"absent","records":[{"value":1}]}]}"#, 404, "topic_not_found"),
         post("/v1/commit".into(), JSON, br#"{"appends":[{"topic":"t","records":[{"value":1}]},{"topic":"good","records":[{"value":1}],"expect_offset":999}]}"#, 412, "offset_mismatch"),
         post("/v1/commit".into(), JSON, br#"{"appends":[{"topic":"t","records":[{"value":1}]}],"cursors":[{"cursor":"c","topic":"t","offsets":{"0":1},"if_version":99}]}"#, 412, "version_mismatch"),
