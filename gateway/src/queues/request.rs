@@ -170,7 +170,6 @@ impl Requests {
     }
 
     /// Waits on a reply topic from here on.
-    #[expect(clippy::type_complexity, reason = "the parts go different ways at once")]
     fn register(
         &self,
         verbs: &Arc<dyn Verbs>,

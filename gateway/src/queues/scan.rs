@@ -83,12 +83,11 @@ pub(super) async fn scan(mover: &Mover, known: &Arc<Known>, unseen: Vec<Unseen>,
     while let Some(look) = looks.next().await {
         match look {
             None => {}
-            Some((at, Ok((found, room)))) => {
-                if found.classified.to > found.classified.from {
-                    scanned.classified.push(found.classified);
-                    scanned.plain.push((at.topic, at.partition, found.plain, room));
-                }
+            Some((at, Ok((found, room)))) if found.classified.to > found.classified.from => {
+                scanned.classified.push(found.classified);
+                scanned.plain.push((at.topic, at.partition, found.plain, room));
             }
+            Some((_, Ok(_))) => {}
             Some((at, Err(error))) => scanned.failed.push((at.topic, at.partition, error)),
         }
     }

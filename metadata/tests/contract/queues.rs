@@ -22,7 +22,6 @@ fn queue(id: u64, version: u64) -> Row {
         acked_total: u64::MAX,
         dead_total: 7,
         receives: vec![proto::RememberedReceive { request: vec![1; 16].into(), until_ms: 5, grants: vec![grant] }],
-        ..Default::default()
     })
 }
 

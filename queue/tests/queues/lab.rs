@@ -193,7 +193,7 @@ impl Lab {
         }
         let config = QueueConfig {
             topics: names.iter().map(|topic| topic_name(*topic)).collect(),
-            start: if topics % 2 == 0 { QueueStart::Earliest } else { QueueStart::Latest },
+            start: if topics.is_multiple_of(2) { QueueStart::Earliest } else { QueueStart::Latest },
             ordering: if ordered { Ordering::Key } else { Ordering::None },
             max_depth: bound.map(|(most, _)| most),
             overflow: if bound.is_some_and(|(_, drops)| drops) { Overflow::DropOldest } else { Overflow::Reject },
@@ -218,7 +218,7 @@ impl Lab {
         let ids: Vec<u64> = names.iter().map(|topic| self.topics[topic].0).collect();
         model.partitions.retain(|(topic, _), _| ids.contains(topic));
         for (place, log) in self.logs.iter().filter(|(place, _)| ids.contains(&place.0)) {
-            let start = if topics % 2 == 0 { log.log_start } else { log.end };
+            let start = if topics.is_multiple_of(2) { log.log_start } else { log.end };
             model.partitions.entry(*place).or_insert_with(|| Partition::starting_at(start));
         }
     }
