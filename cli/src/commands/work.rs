@@ -112,12 +112,9 @@ async fn serve(args: &WorkArgs, client: &Client) -> Result<(u64, u64), Failure> 
             continue;
         }
         let looked_again = tokio::time::timeout(Duration::from_secs(1), running.next()).await;
-        match looked_again {
-            Ok(Some(ended)) => {
-                empty = false;
-                if ended? { done += 1 } else { failed += 1 }
-            }
-            Ok(None) | Err(_) => {}
+        if let Ok(Some(ended)) = looked_again {
+            empty = false;
+            if ended? { done += 1 } else { failed += 1 }
         }
     }
 }

@@ -129,7 +129,7 @@ impl RedriveArgs {
         put("filter", self.filter.as_ref().map(|filter| json!(filter)));
         put("to", self.to.as_ref().map(|to| json!(to)));
         put("max_per_second", self.max_per_second.map(|rate| json!(rate)));
-        put("dry_run", self.dry_run.then(|| json!(true)));
+        put("dry_run", self.dry_run.then_some(json!(true)));
         Value::Object(body)
     }
 }
