@@ -7,6 +7,7 @@ pub mod listen;
 pub mod metrics;
 mod queues;
 mod read;
+mod remembered;
 mod topics;
 
 pub use engine::{Engine, EngineConfig};

@@ -1,8 +1,6 @@
 //! What a gateway remembers of queues: looked up once and their filters made ready, dropped when the ledger tells of a change.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use lakefall_metadata::Metadata;
 use lakefall_queue::error::{Error, Result};
@@ -12,11 +10,7 @@ use lakefall_queue::{NamespaceName, QueueName, TopicId};
 
 use super::filter::Filters;
 use crate::read::ASK_FOR;
-
-/// Queues remembered; beyond it all are forgotten and looked up again.
-const CAPACITY: usize = 100_000;
-
-type Key = (NamespaceName, QueueName);
+use crate::remembered::Remembered;
 
 /// A queue, and what it takes.
 #[derive(Debug)]
@@ -35,34 +29,24 @@ impl Known {
 /// The queues that this gateway knows.
 pub(crate) struct KnownQueues {
     metadata: Arc<dyn Metadata>,
-    known: Mutex<HashMap<Key, Arc<Known>>>,
-    /// Raised with each change that was told: an answer from before it is not remembered.
-    changes: AtomicU64,
+    known: Remembered<(NamespaceName, QueueName), Known>,
 }
 
 impl KnownQueues {
     pub(crate) fn new(metadata: Arc<dyn Metadata>) -> Self {
-        Self { metadata, known: Mutex::default(), changes: AtomicU64::new(0) }
+        Self { metadata, known: Remembered::default() }
     }
 
     /// A queue, from memory or from its ledger.
     pub(crate) async fn get(&self, namespace: &NamespaceName, name: &QueueName) -> Result<Arc<Known>> {
         let key = (namespace.clone(), name.clone());
-        if let Some(known) = self.lock().get(&key) {
-            return Ok(Arc::clone(known));
-        }
-        let changes = self.changes.load(Ordering::SeqCst);
+        let since = match self.known.get(&key) {
+            Ok(known) => return Ok(known),
+            Err(since) => since,
+        };
         let queue = self.ask(namespace, name).await?;
         let filters = Filters::new(&queue)?;
-        let known = Arc::new(Known { queue, filters });
-        let mut all = self.lock();
-        if self.changes.load(Ordering::SeqCst) == changes {
-            if all.len() >= CAPACITY {
-                all.clear();
-            }
-            all.insert(key, Arc::clone(&known));
-        }
-        Ok(known)
+        Ok(self.known.remember(key, Known { queue, filters }, since))
     }
 
     /// A queue as it is now.
@@ -77,18 +61,10 @@ impl KnownQueues {
     }
 
     pub(crate) fn forget(&self, namespace: &NamespaceName, name: &QueueName) {
-        let mut known = self.lock();
-        self.changes.fetch_add(1, Ordering::SeqCst);
-        known.remove(&(namespace.clone(), name.clone()));
+        self.known.forget(&(namespace.clone(), name.clone()));
     }
 
     pub(crate) fn forget_all(&self) {
-        let mut known = self.lock();
-        self.changes.fetch_add(1, Ordering::SeqCst);
-        known.clear();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Known>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.forget_all();
     }
 }

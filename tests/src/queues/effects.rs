@@ -1,18 +1,20 @@
-//! Consume, transform, produce: workers that acknowledge an input and store its output in one call, until every input is done;
-//! then each must have had its effect once.
+//! Consume, transform, produce: a sender of inputs, and workers that acknowledge an input and store its output in one call.
+//! They go on until they are judged, so that whatever is done to the service meanwhile falls into work; then each input must
+//! have had its effect once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::calls::{Outcome, Queue, class, messages, text};
 use crate::Client;
+use crate::cluster::eventually;
 use crate::dice::Dice;
 use crate::load::Ways;
 
@@ -22,34 +24,39 @@ const PAUSE: Duration = Duration::from_millis(50);
 const LEASE: Duration = Duration::from_millis(800);
 /// Most inputs of a commit.
 const MOST: u64 = 5;
+/// Most inputs that are sent together.
+const BATCH: u64 = 10;
+/// Between two sends, at most: workers have to keep up.
+const PACE_MS: u64 = 30;
 /// What is told of a commit whose leases are over: nothing happened.
 const OVER: [&str; 3] = ["lease_over", "lease_expired", "receipt_not_found"];
 
-/// Workers between a queue and a topic.
+/// A sender to a queue, and workers between it and a topic.
 pub struct Effects {
     input: &'static str,
     output: &'static str,
-    inputs: u64,
+    /// Ends with the number of inputs that were sent, each of them acknowledged.
+    sender: JoinHandle<u64>,
     workers: JoinSet<()>,
     counts: Arc<Counts>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
+    stop: AtomicBool,
     done: AtomicU64,
     over: AtomicU64,
     unknown: AtomicU64,
 }
 
 impl Effects {
-    /// Creates the queue and the topic, and sends so many inputs.
-    pub async fn prepare(client: &Client, input: &'static str, output: &'static str, inputs: u64) -> Self {
-        let queue = Queue::of(client, input);
-        queue.create(json!({"lease": text(LEASE)})).await;
+    /// Creates the queue and the topic, and begins to send.
+    pub async fn start(client: &Client, ways: &Ways, seed: u64, input: &'static str, output: &'static str) -> Self {
+        Queue::of(client, input).create(json!({"lease": text(LEASE)})).await;
         client.create_topic(output, 1).await;
-        let records: Vec<Value> = (0..inputs).map(|n| json!({"value": {"input": n}})).collect();
-        queue.send(&json!({ "records": records }), None).await.unwrap().ok();
-        Self { input, output, inputs, workers: JoinSet::new(), counts: Arc::default() }
+        let counts = Arc::<Counts>::default();
+        let sender = tokio::spawn(send(Arc::clone(&counts), ways.clone(), input, Dice::new(seed)));
+        Self { input, output, sender, workers: JoinSet::new(), counts }
     }
 
     /// Adds a worker.
@@ -60,13 +67,17 @@ impl Effects {
         self
     }
 
-    /// Inputs done so far, as far as workers know.
-    pub fn done(&self) -> u64 {
-        self.counts.done.load(Ordering::Relaxed)
+    /// Waits until so many more inputs are done, as far as workers know.
+    pub async fn done_more(&self, count: u64, within: Duration) {
+        let wanted = self.counts.done.load(Ordering::Relaxed) + count;
+        let done = async || self.counts.done.load(Ordering::Relaxed) >= wanted;
+        eventually("more inputs are done", within, done).await;
     }
 
-    /// Waits until nothing is left, with nothing broken any more, and looks at the output.
+    /// Ends the sending, waits until nothing is left, with nothing broken any more, and looks at the output.
     pub async fn judge(mut self, test: &str, client: &Client, within: Duration) {
+        self.counts.stop.store(true, Ordering::Relaxed);
+        let inputs = tokio::time::timeout(within, self.sender).await.expect("the last inputs are stored").unwrap();
         let queue = Queue::of(client, self.input);
         queue.until_empty(within).await;
         self.workers.shutdown().await;
@@ -75,15 +86,32 @@ impl Effects {
             let value: Value = serde_json::from_slice(&row.value).unwrap();
             effects.entry(value["of"].as_u64().unwrap()).or_default().push(row.offset);
         }
-        println!("{test}: {} inputs; {:?}", self.inputs, self.counts);
-        for input in 0..self.inputs {
+        println!("{test}: {inputs} inputs; {:?}", self.counts);
+        for input in 0..inputs {
             let at = effects.remove(&input).unwrap_or_default();
             assert_eq!(at.len(), 1, "input {input} had its effect at {at:?}");
         }
         assert!(effects.is_empty(), "effects of nothing: {effects:?}");
         let acked = queue.stats().await["acked_total"].as_u64();
-        assert_eq!(acked, Some(self.inputs), "acknowledged messages");
+        assert_eq!(acked, Some(inputs), "acknowledged messages");
     }
+}
+
+/// Sends inputs until it is to stop, each batch again until it is acknowledged. Returns how many.
+async fn send(counts: Arc<Counts>, mut ways: Ways, input: &'static str, mut dice: Dice) -> u64 {
+    let mut sent = 0;
+    while !counts.stop.load(Ordering::Relaxed) {
+        let end = sent + dice.between(1, BATCH);
+        let records: Vec<Value> = (sent..end).map(|n| json!({"value": {"input": n}})).collect();
+        let (body, key) = (json!({ "records": records }), format!("inputs-{end}"));
+        while !matches!(class(Queue::of(ways.now(), input).send(&body, Some(&key)).await, &[]), Outcome::Ok(_)) {
+            ways.turn();
+            tokio::time::sleep(PAUSE).await;
+        }
+        sent = end;
+        tokio::time::sleep(Duration::from_millis(dice.between(1, PACE_MS))).await;
+    }
+    sent
 }
 
 async fn work(counts: Arc<Counts>, mut ways: Ways, input: &'static str, output: &'static str, worker: usize, mut dice: Dice) {

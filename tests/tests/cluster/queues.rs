@@ -69,10 +69,9 @@ async fn no_message_is_lost_and_no_lease_is_broken_when_owners_and_gateways_are_
     let work = json!({"lease": lease, "max_attempts": ATTEMPTS, "dead_letter": {"topic": "work.dead"}});
     Queue::of(&client, "work").create(work).await;
     Queue::of(&client, "lanes").create(json!({"lease": lease, "ordering": "key"})).await;
-    let inputs = 100 * rounds(1) as u64;
-    let mut effects = Effects::prepare(&client, "inputs", "outputs", inputs).await;
     let (plain, ordered) = (Run::new("work", MESSAGE_LEASE, true), Run::new("lanes", MESSAGE_LEASE, false));
     let ways = cluster.ways();
+    let mut effects = Effects::start(&client, &ways, seed, "inputs", "outputs").await;
     let mut of_plain = Load::new(&plain, seed);
     for style in [Style::Plain, Style::Delayed, Style::Dedup, Style::Keyed] {
         of_plain.producer(&ways, style);
