@@ -3,10 +3,10 @@
 . "$(dirname "$0")/common.sh"
 queue=simple-$suffix
 
-lakefall queue create "$queue" --lease 1s
+lakefall queue create "$queue"
 lakefall send "$queue" '{"job":1}'
 
-received=$(lakefall receive "$queue" --wait 5s)
+received=$(lakefall receive "$queue" --wait 5s --lease 1s)
 expect 'the message' '{"job":1}' "$(lakefall receive "$queue" --wait 10s --values)"   # the first lease ran out
 
 lakefall queue purge "$queue" --yes

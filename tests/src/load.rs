@@ -138,7 +138,8 @@ impl Run {
         began.elapsed()
     }
 
-    fn ok(&self, op: OpId, places: Vec<(u32, u64)>, began: Instant) {
+    /// A send that began at a moment is acknowledged.
+    pub fn ok(&self, op: OpId, places: Vec<(u32, u64)>, began: Instant) {
         self.acked.fetch_add(places.len() as u64, Ordering::Relaxed);
         self.tally.slowest_ms.fetch_max(began.elapsed().as_millis() as u64, Ordering::Relaxed);
         self.recorder.ok(op, places);

@@ -63,7 +63,12 @@ impl Place {
 
 async fn wait_for(what: &str, until: Instant, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
+    let mut told = false;
     while !done() {
+        if !told && began.elapsed() > TELL {
+            told = true;
+            tell(format_args!("cluster: waiting for {what}, which other tests of this machine have"));
+        }
         assert!(
             Instant::now() < until,
             "other tests of this machine did not free {what} in {:?}: does one of them hang, or are too many started at once?",
@@ -72,8 +77,14 @@ async fn wait_for(what: &str, until: Instant, mut done: impl FnMut() -> bool) {
         tokio::time::sleep(LOOK).await;
     }
     if began.elapsed() > TELL {
-        println!("cluster: waited {:?} for {what}, which other tests had", began.elapsed());
+        tell(format_args!("cluster: waited {:?} for {what}, which other tests had", began.elapsed()));
     }
+}
+
+/// At once, and past the test runner, which shows what a test printed only when it has ended.
+fn tell(what: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{what}");
 }
 
 fn folder() -> PathBuf {

@@ -27,19 +27,25 @@ fn table(shard: ShardId, slot: u64) -> String {
 pub(super) enum Appended {
     /// It was written now.
     Written,
-    /// It was not: this writer's entry stands in its place, or none, as the epoch is over.
+    /// It was not: this writer's entry stands in its place, or none, as the epoch is over or the entry before is gone.
     Standing(Option<WriterToken>),
 }
 
 /// The row of the shard is locked until the entry is committed, so that an epoch does not end in between, however long the
 /// server takes. The table is named itself: going through `journal` costs more, and locks more.
-pub(super) fn append_sql(shard: ShardId, slot: u64) -> String {
-    let table = table(shard, slot);
+///
+/// The entry before must be there, in the journal or in the checkpoint: an owner that lives on while the database falls back to
+/// an earlier state, as a standby that lagged has it, would leave a gap that nobody can load.
+pub(super) fn append_sql(shard: ShardId, seq: JournalSeq) -> String {
+    let (at, before) = (slot(seq), slot(JournalSeq(seq.0.saturating_sub(1))));
+    let (table, table_before) = (table(shard, at), table(shard, before));
     format!(
         "WITH reign AS MATERIALIZED (SELECT epoch FROM shards WHERE id = $1 FOR SHARE),
          done AS (
              INSERT INTO {table} (shard, slot, seq, epoch, writer, payload)
-             SELECT $1, {slot}, $2, $3, $4, $5 FROM reign WHERE epoch = $3
+             SELECT $1, {at}, $2, $3, $4, $5 FROM reign WHERE epoch = $3 AND ($2 = 1
+                 OR EXISTS (SELECT 1 FROM {table_before} WHERE shard = $1 AND slot = {before} AND seq = $2 - 1)
+                 OR EXISTS (SELECT 1 FROM checkpoints WHERE shard = $1 AND seq >= $2 - 1))
              ON CONFLICT (shard, slot, seq) DO NOTHING RETURNING 1
          )
          SELECT EXISTS (SELECT 1 FROM done)"
@@ -55,7 +61,7 @@ pub(super) async fn append(
     payload: &Bytes,
 ) -> Result<Appended, sqlx::Error> {
     let (shard, slot) = (lease.shard, slot(seq));
-    let written: bool = sqlx::query_scalar(AssertSqlSafe(append_sql(shard, slot)))
+    let written: bool = sqlx::query_scalar(AssertSqlSafe(append_sql(shard, seq)))
         .bind(shard.0 as i32)
         .bind(seq.0 as i64)
         .bind(lease.epoch.0 as i64)

@@ -106,8 +106,8 @@ async fn an_append_touches_one_table_of_the_journal() {
     for statement in super::schema::journal_tables(3).split_inclusive(';').filter(|s| !s.trim().is_empty()) {
         server.sql(&database, statement).await;
     }
-    let sql = journal::append_sql(lakefall_queue::ShardId(3), 1);
-    let values = "3, 2048, 0, gen_random_uuid(), '\\x00'";
+    let sql = journal::append_sql(lakefall_queue::ShardId(3), lakefall_queue::id::JournalSeq(2_049));
+    let values = "3, 2049, 0, gen_random_uuid(), '\\x00'";
     let place = (server, database);
     for generic in [true, false] {
         let plan = explained(&place, generic, &sql, values).await;

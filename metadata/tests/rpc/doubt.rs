@@ -124,7 +124,12 @@ async fn l2_commits_over_a_connection_that_breaks_all_the_time_leave_no_gap_and_
         })
         .collect();
     while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+        // Something gets through between two cuts, however slow the machine is.
+        let before = replica.held.commands();
         tokio::time::sleep(Duration::from_millis(20)).await;
+        while replica.held.commands() == before && !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         replica.proxy.cut();
     }
     let mut offsets = Vec::new();

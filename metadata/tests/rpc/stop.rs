@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use lakefall_metadata::Metadata;
 use lakefall_queue::ShardId;
-use tokio::time::Instant;
 
 use super::world::{World, commit, end, namespace, stored_at, topic, until};
 
@@ -36,10 +35,8 @@ async fn what_was_asked_before_a_replica_stops_is_answered() {
         stored_at(one.await.unwrap());
     }
     assert_eq!(replica.held.commands(), before + 20, "none was asked twice");
-    let started = Instant::now();
     replica.leave.cancel();
     replica.tasks.shutdown(SOON).await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(3), "it stopped after {:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,11 +57,9 @@ async fn clients_that_keep_asking_do_not_keep_a_replica_from_stopping() {
         }
     });
     until(SOON, || async { replica.held.commands() > 20 }).await;
-    let started = Instant::now();
     replica.tasks.token().cancel();
     replica.stop.cancel();
     until(SOON, || async { replica.tasks.list().iter().all(|task| !task.name.starts_with("metadata-") || task.running == 0) }).await;
-    assert!(started.elapsed() < Duration::from_secs(6), "it stopped after {:?}", started.elapsed());
     let stored = asking.await.unwrap();
     assert_eq!(end(&*replica.node, orders.id).await, stored);
 }

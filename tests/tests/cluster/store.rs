@@ -227,7 +227,7 @@ async fn an_upload_that_is_denied_is_answered_at_once_and_names_the_bucket() {
     println!("denied: {} after {took:?}: {}", answer.status, answer.text());
     assert_eq!((answer.status, answer.json()["outcome"].as_str()), (503, Some("not_applied")));
     assert!(answer.text().contains(&cluster.bucket) && answer.text().contains("denies access"), "{}", answer.text());
-    assert!(took < Duration::from_secs(2), "it was answered after {took:?}");
+    assert!(took < PROMPT / 2, "it was answered after {took:?}: as late as what is tried again and again");
     assert!(cluster.gateways[0].log().contains("AccessDenied"), "the log does not say what the store said");
     cluster.store_proxy().heal();
     assert_eq!(client.put("t", 0, &json!(2)).await, 0, "nothing was stored, and work goes on");
@@ -236,7 +236,9 @@ async fn an_upload_that_is_denied_is_answered_at_once_and_names_the_bucket() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_block_is_fetched_once_by_each_gateway_whatever_the_number_of_readers() {
     const READERS: usize = 20;
-    let cluster = Options::default().store_proxy().start().await;
+    // A hedged read is a second GET of the same block, and is wanted where the first one is slow.
+    let options = Options::default().store_proxy().env(Role::Gateway, "LAKEFALL_STORE__HEDGE_PERCENT", 0);
+    let cluster = options.start().await;
     let (writer, reader) = (cluster.client_of(0), cluster.client_of(1));
     writer.create_topic("t", 1).await;
     let tails: Vec<_> = (0..READERS)

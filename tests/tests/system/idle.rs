@@ -6,13 +6,16 @@ use std::time::{Duration, SystemTime};
 use lakefall_tests::Server;
 use reqwest::Method;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::machine;
 
 /// How long nothing may happen.
 const IDLE: Duration = Duration::from_secs(5);
-/// What ends shortly after load: uploads, a checkpoint, connections that were closed.
+/// What ends shortly after load (uploads, a checkpoint, connections that were closed) has ended when nothing moved for so long.
 const SETTLE: Duration = Duration::from_secs(2);
+/// And it must have ended within this.
+const SETTLED: Duration = Duration::from_secs(60);
 /// Counters that must stand still.
 const COUNTERS: [&str; 5] = [
     "lakefall_store_requests_total",
@@ -57,8 +60,15 @@ async fn an_idle_server_sends_nothing_and_writes_nothing() {
     // Someone waits all the time: waiting is no reason to do anything either.
     let mut tail = client.request(Method::GET, "/v1/topics/t/records").header("accept", "text/event-stream").send().await.unwrap();
     assert!(tail.chunk().await.unwrap().is_some());
-    tokio::time::sleep(SETTLE).await;
-    let (before, files_before) = (counters(&server).await, files(server.data_dir()));
+    let deadline = Instant::now() + SETTLED;
+    let (before, files_before) = loop {
+        let now = (counters(&server).await, files(server.data_dir()));
+        tokio::time::sleep(SETTLE).await;
+        if (counters(&server).await, files(server.data_dir())) == now {
+            break now;
+        }
+        assert!(Instant::now() < deadline, "an idle server does not come to rest");
+    };
     assert!(before[0] > 0.0 && before[2] > 0.0, "the counters count nothing: {COUNTERS:?} {before:?}");
     let cpu = server.cpu_seconds();
     tokio::time::sleep(IDLE).await;

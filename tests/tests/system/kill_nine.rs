@@ -12,6 +12,10 @@ use lakefall_tests::verdict;
 use super::machine;
 
 const KILLS: usize = 20;
+/// Records acknowledged in the whole run, at least.
+const ACKED: u64 = 5_000;
+/// Within which a share of them is acknowledged after a start.
+const SERVED: Duration = Duration::from_secs(60);
 const PARTITIONS: u32 = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,13 +31,15 @@ async fn no_acknowledged_record_is_lost_when_the_process_is_killed_twenty_times(
     let mut clients = Load::new(&run, seed);
     clients.everyone(&Ways::from(server.client()));
     for _ in 0..KILLS {
-        tokio::time::sleep(Duration::from_millis(dice.between(20, 900))).await;
+        // As much as the verdict asks for, and then any moment.
+        run.acked_more(ACKED / KILLS as u64, SERVED).await;
+        tokio::time::sleep(Duration::from_millis(dice.between(20, 600))).await;
         server.kill_nine();
         run.recorder.fault("kill -9");
         server.start().await;
     }
     clients.finish().await;
-    let report = verdict::judge("kill_nine", run, &server.client(), Demands { faults: KILLS, acked: 5_000 }).await;
+    let report = verdict::judge("kill_nine", run, &server.client(), Demands { faults: KILLS, acked: ACKED as usize }).await;
     assert!(report.unknown_stored + report.unknown_absent > 0, "no kill met a request under way: the load is too small");
     server.stop().await;
     let fsck = command().args(["fsck", "--data-dir"]).arg(server.data_dir()).output().unwrap();

@@ -49,7 +49,10 @@ async fn no_message_is_lost_and_no_lease_is_broken_when_the_process_is_killed_te
     of_ordered.producer(&ways, Style::Ordered).producer(&ways, Style::Ordered).consumer(&ways).consumer(&ways);
     let kills = KILLS * rounds(1);
     for _ in 0..kills {
-        tokio::time::sleep(Duration::from_millis(dice.between(100, 1_300))).await;
+        // As much as the verdicts ask for, and then any moment.
+        plain.acked_more(30, PROMPT).await;
+        ordered.acked_more(10, PROMPT).await;
+        tokio::time::sleep(Duration::from_millis(dice.between(1, 1_000))).await;
         server.kill_nine();
         plain.recorder.fault("kill -9");
         ordered.recorder.fault("kill -9");

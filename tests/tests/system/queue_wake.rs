@@ -13,8 +13,9 @@ use super::machine;
 
 const PROMPT: Duration = Duration::from_secs(10);
 const TIMES: usize = 5;
-/// Within which the median must lie: ten times of what is wanted, as other tests may have the machine.
-const BOUND: Duration = Duration::from_millis(500);
+/// Within which the median must lie: nobody polls, so what comes sooner than the end of a wait was a waking. How soon is for
+/// benches to tell, as other tests may have the machine.
+const BOUND: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_waiting_receiver_is_woken_by_a_send_a_nack_a_due_delay_and_the_end_of_a_lease() {

@@ -38,7 +38,9 @@ async fn until_stalled(place: &PostgresPlace, append: &mut JoinHandle<Result<(),
 
 async fn owner() -> (PostgresPlace, Arc<PostgresStore>, Lease) {
     let place = PostgresPlace::place().await;
-    let store = Arc::new(place.store(1, LONG).await);
+    // Nothing here ends because it waited too long, unless it is asked to.
+    let patient = PostgresConfig { lock_timeout: PATIENCE, statement_timeout: PATIENCE, ..place.config() };
+    let store = Arc::new(PostgresStore::connect(&patient, replica(1), LONG).await.unwrap());
     store.initialize(1).await.unwrap();
     let lease = store.take(SHARD).await.unwrap();
     (place, store, lease)
@@ -79,6 +81,20 @@ async fn an_append_that_waits_for_a_lock_across_a_take_is_refused_when_it_goes_o
 }
 
 #[tokio::test]
+async fn an_owner_that_lives_on_while_its_database_falls_back_is_fenced_and_leaves_no_gap() {
+    let (place, store, lease) = owner().await;
+    for seq in 1..=5 {
+        append(&*store, &lease, seq).await.unwrap();
+    }
+    // As after a failover to a standby that lagged.
+    place.sql("DELETE FROM journal WHERE seq > 3").await;
+    assert_eq!(append(&*store, &lease, 6).await, Err(StoreError::Fenced));
+    assert_eq!(store.load(&lease).await.unwrap().entries, ["1", "2", "3"]);
+    append(&*store, &lease, 4).await.unwrap();
+    assert_eq!(store.load(&lease).await.unwrap().entries, ["1", "2", "3", "4"]);
+}
+
+#[tokio::test]
 async fn a_take_waits_for_the_append_under_way_and_sees_it() {
     let (place, store, old) = owner().await;
     let mut blocker = place.session().await;
@@ -88,7 +104,8 @@ async fn a_take_waits_for_the_append_under_way_and_sees_it() {
     let mut append = start_append(&store, old, 1);
     until_stalled(&place, &mut append).await;
     store.release(&old).await.unwrap();
-    let other = Arc::new(place.store(2, LONG).await);
+    let patient = PostgresConfig { lock_timeout: PATIENCE, statement_timeout: PATIENCE, ..place.config() };
+    let other = Arc::new(PostgresStore::connect(&patient, replica(2), LONG).await.unwrap());
     let taker = Arc::clone(&other);
     let take = tokio::spawn(async move { taker.take(SHARD).await });
     place.until_waiting(1, "WITH free").await;
@@ -192,12 +209,14 @@ async fn an_append_that_meets_another_transaction_is_run_again() {
     let (place, store, lease) = owner().await;
     let mut blocker = place.session().await;
     run(&mut blocker, "BEGIN; SELECT 1 FROM shards WHERE id = 0 FOR UPDATE").await;
-    let hasty = PostgresConfig { lock_timeout: Duration::from_millis(30), ..place.config() };
+    let hasty = PostgresConfig { lock_timeout: Duration::from_millis(500), ..place.config() };
     let hasty = Arc::new(PostgresStore::connect(&hasty, replica(1), LONG).await.unwrap());
     let mut waiting = start_append(&hasty, lease, 1);
     until_stalled(&place, &mut waiting).await;
-    // At least once its lock_timeout has passed when this lets it go.
-    sleep(Duration::from_millis(60)).await;
+    let first = place.sql("SELECT min(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'WITH reign'").await;
+    // Its lock_timeout has passed when another session waits in its place.
+    let second = format!("wait_event_type = 'Lock' AND query ~ 'WITH reign' AND pid <> {first}");
+    place.until(&format!("SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND {second}")).await;
     run(&mut blocker, "COMMIT").await;
     waiting.await.unwrap().unwrap();
     // And not for ever.
@@ -291,9 +310,9 @@ async fn after_a_restart_of_the_server_the_first_call_succeeds() {
 async fn a_server_that_does_not_answer_is_given_up_in_time_and_the_append_settled_later() {
     let server = Postgres::start(Default::default()).await;
     let config = PostgresConfig {
-        statement_timeout: Duration::from_millis(200),
-        connect_timeout: Duration::from_millis(300),
-        acquire_timeout: Duration::from_millis(300),
+        statement_timeout: Duration::from_secs(2),
+        connect_timeout: Duration::from_secs(2),
+        acquire_timeout: Duration::from_secs(2),
         ..PostgresConfig::new(server.url())
     };
     // It is started with what a start needs.

@@ -91,7 +91,7 @@ pub struct Demands {
 
 impl Default for Demands {
     fn default() -> Self {
-        let (clock, redelivery) = (Duration::from_millis(5), Duration::from_secs(2));
+        let (clock, redelivery) = (Duration::from_millis(5), Duration::from_secs(10));
         Self { faults: 0, acked: 1, examined: &[], max_attempts: None, ordered: false, clock, redelivery }
     }
 }
