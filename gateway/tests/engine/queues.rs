@@ -437,3 +437,22 @@ async fn receivers_wait_through_an_outage_of_the_metadata_service() {
     world.send("q", &["b"]).await.unwrap();
     assert_eq!(values(&patient.await.unwrap()), ["b"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_while_the_first_answer_is_under_way_is_not_overlooked() {
+    let world = Arc::new(World::new().await);
+    world.queue("q", earliest()).await;
+    world.send("q", &["a"]).await.unwrap();
+    let got = world.receive("q", want(1, 0)).await.unwrap();
+    world.ack("q", &got).await;
+    // The dispatcher goes home, and the next one knows nothing.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    world.metadata.be(Mood::LateLeases);
+    let there = waiting(&world, "q", want(1, 60)).await;
+    world.send("q", &["b"]).await.unwrap();
+    settle().await;
+    let started = Instant::now();
+    world.metadata.be(Mood::Serving);
+    assert_eq!(values(&there.await.unwrap()), ["b"]);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
