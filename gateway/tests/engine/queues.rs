@@ -456,3 +456,16 @@ async fn what_is_sent_while_the_first_answer_is_under_way_is_not_overlooked() {
     assert_eq!(values(&there.await.unwrap()), ["b"]);
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_message_expires_early_because_a_gateways_clock_is_ahead() {
+    let world = World::new().await;
+    world.queue("q", QueueConfig { ttl: Some(Duration::from_secs(20)), ..earliest() }).await;
+    let ahead = world.engine_with_clock(30).await;
+    world.send("q", &["a"]).await.unwrap();
+    let got = ahead.receive(&caller(), &name("q"), want(1, 0)).await.unwrap();
+    assert_eq!(values(&got), ["a"]);
+    world.send("q", &["b"]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    assert!(ahead.receive(&caller(), &name("q"), want(1, 0)).await.unwrap().messages.is_empty(), "by the ledger's clock it is over");
+}
