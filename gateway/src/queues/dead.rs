@@ -101,11 +101,19 @@ pub(crate) async fn bury(mover: &Mover, queue: &Queue, dying: Vec<Dying>) -> Vec
     let mut by_partition: BTreeMap<(TopicId, PartitionIndex), BTreeMap<Offset, (usize, Dying)>> = BTreeMap::new();
     for (at, dying) in to_read {
         let same = by_partition.entry((dying.topic, dying.partition)).or_default();
-        if let Some((first, _)) = same.get(&dying.offset) {
-            // Named twice: whoever comes first decides, the second is told the same as if it had come later.
-            answers[at] =
-                Settled::Failed(Error::invalid("receipts", format!("the message stands in this request twice: see item {first}")));
-            continue;
+        // Named twice: a lease is over when there is a newer one.
+        match same.get(&dying.offset) {
+            Some((_, known)) if known.attempt > dying.attempt => {
+                answers[at] = Settled::Expired;
+                continue;
+            }
+            Some((first, known)) if known.attempt == dying.attempt => {
+                let reason = format!("the message stands in this request twice: see item {first}");
+                answers[at] = Settled::Failed(Error::invalid("receipts", reason));
+                continue;
+            }
+            Some((first, _)) => answers[*first] = Settled::Expired,
+            None => {}
         }
         same.insert(dying.offset, (at, dying));
     }

@@ -109,6 +109,20 @@ async fn a_rejected_message_is_dead_at_once_and_a_repeated_rejection_is_answered
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_two_receipts_of_one_message_the_newer_one_counts_in_whatever_order() {
+    let world = world(5).await;
+    world.send("in", &["a", "b"]).await.unwrap();
+    let stale = world.ready("q").await;
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    let good = world.ready("q").await;
+    assert_eq!(texts(&good), ["a", "b"]);
+    let both = [stale[0].clone(), good[0].clone(), good[1].clone(), stale[1].clone()];
+    let answers = world.verdict("q", &both, Verdict::Reject { reason: None }).await;
+    assert_eq!(answers, [Settled::Expired, Settled::Ok(None), Settled::Ok(None), Settled::Expired]);
+    assert_eq!(texts(&world.ready("letters").await), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_whose_leases_all_ran_out_is_dead_without_being_delivered_again() {
     let world = world(2).await;
     world.send("in", &["a"]).await.unwrap();
