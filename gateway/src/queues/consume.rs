@@ -56,7 +56,8 @@ struct OnCredit {
     queues: Arc<Queues>,
     caller: Caller,
     name: QueueName,
-    desk: Arc<Desk>,
+    /// Until it leaves.
+    desk: Option<Arc<Desk>>,
     credit: Arc<Credit>,
     most: usize,
     lease: Option<Duration>,
@@ -82,7 +83,7 @@ impl Queues {
             queues: Arc::clone(self),
             caller: caller.clone(),
             name: name.clone(),
-            desk: self.desk(&known)?,
+            desk: Some(self.desk(&known)?),
             credit: Arc::default(),
             most: credit as usize,
             lease,
@@ -134,11 +135,12 @@ impl OnCredit {
 
     async fn owe(&self, delivery: &Delivery) -> Result<()> {
         let known = self.queues.known(&self.caller, &self.name).await?;
+        let Some(desk) = &self.desk else { return Ok(()) };
         for message in &delivery.messages {
             let source = known.queue.sources.iter().find(|source| source.name == message.topic);
             if let (Some(source), Some(until)) = (source, message.lease_until) {
                 let place = (source.topic, message.record.partition, message.record.offset);
-                lock(&self.desk.credits.0).insert(place, Arc::clone(&self.credit));
+                lock(&desk.credits.0).insert(place, Arc::clone(&self.credit));
                 lock(&self.credit.leases).insert(place, until);
             }
         }
@@ -147,7 +149,8 @@ impl OnCredit {
 
     /// Leases that count against nobody any more, unless another receiver has them by now.
     fn let_go(&self, places: impl IntoIterator<Item = Place>) {
-        let mut all = lock(&self.desk.credits.0);
+        let Some(desk) = &self.desk else { return };
+        let mut all = lock(&desk.credits.0);
         for place in places {
             if all.get(&place).is_some_and(|credit| Arc::ptr_eq(credit, &self.credit)) {
                 all.remove(&place);
@@ -160,6 +163,9 @@ impl Drop for OnCredit {
     fn drop(&mut self) {
         let places: Vec<Place> = lock(&self.credit.leases).keys().copied().collect();
         self.let_go(places);
+        if let Some(desk) = self.desk.take() {
+            self.queues.bell.close(desk);
+        }
     }
 }
 

@@ -88,6 +88,8 @@ pub(super) async fn run(queues: Arc<Queues>, desk: Arc<Desk>) {
         not_before: None,
     };
     dispatcher.serve().await;
+    let Dispatcher { queues, desk, .. } = dispatcher;
+    queues.bell.close(desk);
 }
 
 impl Dispatcher {
@@ -115,7 +117,6 @@ impl Dispatcher {
                 () = self.queues.stop.cancelled() => break,
             }
             if waiting == 0 && rounds.is_empty() && idle_since.elapsed() >= IDLE && self.desk.leave() {
-                self.queues.bell.close(&self.desk);
                 return;
             }
         }

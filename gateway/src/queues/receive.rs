@@ -35,8 +35,9 @@ impl Queues {
         let deadline = Instant::now() + if receive.wait.is_zero() { LOOK_FOR } else { receive.wait };
         loop {
             let known = self.known(caller, name).await?;
-            let desk = self.desk(&known)?;
-            let Some(handout) = self.wait(&desk, &receive, deadline).await? else { return Ok(Delivery::default()) };
+            // The desk is let go of before records are read: its dispatcher may leave meanwhile, and is to be the last.
+            let waited = self.wait(self.desk(&known)?, &receive, deadline).await?;
+            let Some(handout) = waited else { return Ok(Delivery::default()) };
             let delivery = deliver(handout, receive.max_bytes).await?;
             // What was leased may have been over or dead: then there may be more behind it.
             if !delivery.messages.is_empty() || Instant::now() >= deadline {
@@ -53,7 +54,7 @@ impl Queues {
     }
 
     /// Waits at a desk for leases. `None`: there are none, or the deadline came.
-    async fn wait(self: &Arc<Self>, desk: &Arc<Desk>, receive: &Receive, deadline: Instant) -> Result<Option<Handout>> {
+    async fn wait(self: &Arc<Self>, desk: Arc<Desk>, receive: &Receive, deadline: Instant) -> Result<Option<Handout>> {
         let (reply, told) = oneshot::channel();
         let starts = desk.wait(Waiting {
             max: receive.max,
@@ -65,7 +66,7 @@ impl Queues {
             reply,
         });
         if starts {
-            self.tasks.spawn("queue", dispatch::run(Arc::clone(self), Arc::clone(desk)));
+            self.tasks.spawn("queue", dispatch::run(Arc::clone(self), Arc::clone(&desk)));
         }
         match tokio::time::timeout_at(deadline, told).await {
             Ok(Ok(told)) => told,
