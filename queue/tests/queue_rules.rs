@@ -126,6 +126,23 @@ fn a_released_message_comes_back_after_its_delay_and_with_none_at_once() {
 }
 
 #[test]
+fn giving_back_twice_is_done_until_the_message_is_leased_again() {
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 1);
+    let grants = bench.receive(&queue, 1);
+    let release = SettleAction::Release { delay: Duration::from_secs(5) };
+    for action in [release, release, SettleAction::Extend { lease: Duration::ZERO }] {
+        assert_eq!(bench.settle(&queue, &grants[0], action), [Done]);
+    }
+    assert!(bench.entries.last().unwrap().commands.is_empty(), "the first one's delay stands");
+    for action in [SettleAction::Ack, SettleAction::Bury, SettleAction::Extend { lease: LEASE }] {
+        assert_eq!(bench.settle(&queue, &grants[0], action), [Expired]);
+    }
+    bench.pass(Duration::from_secs(5));
+    bench.receive(&queue, 1);
+    assert_eq!(bench.settle(&queue, &grants[0], release), [Expired]);
+}
+
+#[test]
 fn an_extended_lease_lasts_from_now_on_and_an_extension_by_nothing_gives_it_back() {
     let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 1);
     let grants = bench.receive(&queue, 1);

@@ -270,7 +270,9 @@ impl Queue {
         }
         let Message::Entry { attempt: leases @ 1.., priority, group, .. } = message else { return Outcome::Unknown };
         if !held {
-            return Outcome::Expired;
+            let given_back = leases == attempt && matches!(message, Message::Entry { leased: false, .. });
+            let again = matches!(action, Action::Release(_) | Action::Extend(0));
+            return if given_back && again { Outcome::Done } else { Outcome::Expired };
         }
         let entry = |at: i64, leased: bool| Message::Entry { at, attempt: leases, leased, priority, group };
         match action {

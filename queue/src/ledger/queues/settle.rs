@@ -12,6 +12,8 @@ use crate::time::Timestamp;
 enum Standing {
     /// It is leased to them.
     Held,
+    /// They gave it back, and nobody leased it since.
+    GivenBack,
     /// It is finished.
     Finished,
     /// Their lease is over.
@@ -153,6 +155,7 @@ impl QueueState {
             State::Entry(entry) if entry.attempt() == item.attempt && entry.is_leased() && entry.at_ms() > now.as_millis() => {
                 Standing::Held
             }
+            State::Entry(entry) if entry.attempt() == item.attempt && !entry.is_leased() => Standing::GivenBack,
             State::Entry(_) => Standing::Over,
         }
     }
@@ -165,7 +168,10 @@ impl QueueState {
             (SettleAction::Cancel, _) => self.finish_one(key, offset, now, effects),
             (_, Standing::Never) => SettleOutcome::Unknown,
             (SettleAction::Ack | SettleAction::Bury, Standing::Finished) => SettleOutcome::Done,
-            (_, Standing::Over | Standing::Finished) => SettleOutcome::Expired,
+            // A repetition is answered as the first one was.
+            (SettleAction::Release { .. }, Standing::GivenBack) => SettleOutcome::Done,
+            (SettleAction::Extend { lease }, Standing::GivenBack) if lease.as_millis() == 0 => SettleOutcome::Done,
+            (_, Standing::Over | Standing::Finished | Standing::GivenBack) => SettleOutcome::Expired,
             (SettleAction::Ack, Standing::Held) => {
                 effects.acked += 1;
                 self.finish_one(key, offset, now, effects)
