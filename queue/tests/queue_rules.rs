@@ -296,21 +296,23 @@ fn no_more_than_max_in_flight_are_leased_and_who_waits_is_told_when_there_is_roo
 }
 
 #[test]
-fn a_message_is_cancelled_whether_it_is_delayed_leased_or_not_even_looked_at() {
+fn a_message_is_cancelled_whether_it_is_delayed_or_not_even_looked_at_but_not_while_somebody_has_it() {
     let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 2);
     let later = Mark { not_before: Some(START.plus(LEASE)), ..mark(0) };
     let grants = bench.receive_marked(&queue, vec![later], 1);
     assert_eq!(offsets(&grants), [1]);
     bench.append(queue.sources[0].topic, 2);
-    for offset in [0, 1, 3] {
-        let message = lakefall_queue::ledger::Grant { first: Offset(offset), attempt: 0, ..grants[0] };
-        assert_eq!(bench.settle(&queue, &message, SettleAction::Cancel), [Done]);
-        assert_eq!(bench.settle(&queue, &message, SettleAction::Cancel), [Expired], "it is finished");
+    let message = |offset| lakefall_queue::ledger::Grant { first: Offset(offset), attempt: 0, ..grants[0] };
+    for offset in [0, 3] {
+        assert_eq!(bench.settle(&queue, &message(offset), SettleAction::Cancel), [Done]);
+        assert_eq!(bench.settle(&queue, &message(offset), SettleAction::Cancel), [Expired], "it is finished");
     }
+    assert_eq!(bench.settle(&queue, &message(1), SettleAction::Cancel), [Expired], "it is leased");
+    bench.settle(&queue, &grants[0], SettleAction::Release { delay: LEASE });
+    assert_eq!(bench.settle(&queue, &message(1), SettleAction::Cancel), [Done]);
     bench.pass(LEASE);
     assert_eq!(offsets(&bench.receive(&queue, 10)), [2]);
-    let beyond = lakefall_queue::ledger::Grant { first: Offset(4), ..grants[0] };
-    assert_eq!(bench.settle(&queue, &beyond, SettleAction::Cancel), [Unknown]);
+    assert_eq!(bench.settle(&queue, &message(4), SettleAction::Cancel), [Unknown]);
 }
 
 #[test]

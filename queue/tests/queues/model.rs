@@ -263,6 +263,7 @@ impl Queue {
         };
         match action {
             Action::Cancel if done => return Outcome::Expired,
+            Action::Cancel if matches!(message, Message::Entry { at, leased: true, .. } if at > now) => return Outcome::Expired,
             Action::Cancel => return finish(partition),
             Action::Ack | Action::Bury if done => return Outcome::Done,
             _ if done => return Outcome::Expired,

@@ -165,6 +165,7 @@ impl QueueState {
         let key = (item.topic, item.partition);
         match (item.action, standing) {
             (SettleAction::Cancel, Standing::Finished) => SettleOutcome::Expired,
+            (SettleAction::Cancel, _) if self.is_leased(key, offset, now) => SettleOutcome::Expired,
             (SettleAction::Cancel, _) => self.finish_one(key, offset, now, effects),
             (_, Standing::Never) => SettleOutcome::Unknown,
             (SettleAction::Ack | SettleAction::Bury, Standing::Finished) => SettleOutcome::Done,
@@ -188,6 +189,12 @@ impl QueueState {
                 SettleOutcome::Until(until)
             }
         }
+    }
+
+    /// Whether somebody has the message.
+    fn is_leased(&self, key: PartitionKey, offset: u64, now: Timestamp) -> bool {
+        let state = self.partitions.get(&key).map(|partition| partition.state(offset));
+        matches!(state, Some(State::Entry(entry)) if entry.is_leased() && entry.at_ms() > now.as_millis())
     }
 
     /// Finishes a message; the next one of its group may have its turn by that.

@@ -150,7 +150,7 @@ pub enum SettleAction {
     Extend { lease: Duration },
     /// Finished as dead; the dead letter is appended in the same atom, where there is a topic for it.
     Bury,
-    /// Finished whether leased or not, and whatever the attempt: a delayed message is cancelled.
+    /// Finished unless it is leased, whatever the attempt: a delayed message is cancelled.
     Cancel,
 }
 
