@@ -390,6 +390,25 @@ fn an_atom_that_a_full_queue_has_no_room_for_is_refused_as_a_whole() {
 }
 
 #[test]
+fn what_an_atom_acknowledges_makes_room_for_what_it_appends() {
+    for overflow in [Overflow::Reject, Overflow::DropOldest] {
+        let (mut bench, queue) = Bench::with_messages(bounded(3, overflow), 3);
+        let topic = queue.sources[0].topic;
+        let grants = bench.receive(&queue, 1);
+        let slice = |records| (topic, P0, Slice { length: 10, records, atom: Some(0), ..Slice::default() });
+        let items = vec![item(&grants[0], SettleAction::Ack)];
+        let settles = vec![SettleMessages { queue: queue.id, generation: queue.generation, items }];
+        let atom = Atom { namespace: ns(), idempotency: None, layout: Vec::new(), cursors: Vec::new(), settles };
+        if overflow == Overflow::Reject {
+            let full = AtomOutcome::Refused(Refusal::QueueFull { queue: queue_name("work"), max_depth: 3 });
+            assert_eq!(bench.commit(vec![slice(2)], vec![atom.clone()]).atoms, [full], "one leaves, two come");
+        }
+        assert_eq!(bench.commit(vec![slice(1)], vec![atom]).atoms, [AtomOutcome::Applied]);
+        assert_eq!(offsets(&bench.receive(&queue, 10)), [1, 2, 3], "none had to go for it");
+    }
+}
+
+#[test]
 fn a_queue_that_drops_keeps_its_newest_messages_and_those_that_are_leased() {
     let (mut bench, queue) = Bench::with_messages(bounded(5, Overflow::DropOldest), 5);
     let topic = queue.sources[0].topic;

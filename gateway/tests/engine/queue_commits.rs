@@ -247,3 +247,27 @@ async fn every_way_to_append_to_a_full_queue_says_that_it_is_full() {
     assert_eq!(world.taken("q").await, ["a"]);
     world.append(append("in", two())).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_many_that_send_to_a_queue_at_once_as_many_get_in_as_there_is_room_for() {
+    let world = World::new().await;
+    world.topic("in", 2).await;
+    world.work_queue("q", QueueConfig { max_depth: Some(10), ..reading(&["in"]) }).await;
+    world.objects.put_latency(Duration::from_millis(50));
+    let mut sent = Vec::new();
+    for number in 0..30_u32 {
+        // Some of them in two partitions: these come in whole or not at all.
+        let records = if number < 2 { vec![placed(0, "v"), placed(1, "v")] } else { vec![placed(number % 2, "v")] };
+        let begun = world.begin(append("in", records)).await;
+        sent.push((if number < 2 { 2 } else { 1 }, begun));
+    }
+    let mut stored = 0;
+    for (records, one) in sent {
+        match one.await.unwrap() {
+            Ok(_) => stored += records,
+            Err(error) => assert_eq!(error, Error::QueueFull { queue: queue("q"), max_depth: 10 }),
+        }
+    }
+    assert_eq!(stored, 10);
+    assert_eq!(world.taken("q").await.len(), 10);
+}

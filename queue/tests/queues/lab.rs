@@ -290,8 +290,19 @@ impl Lab {
     }
 
     fn is_full(&self, place: Place, records: u32) -> bool {
-        let of = self.queues.values().filter(|queue| queue.partitions.contains_key(&place) && !queue.drops);
-        of.into_iter().any(|queue| queue.max_depth.is_some_and(|most| queue.depth(&self.logs) + u64::from(records) > most))
+        self.is_full_after(place, records, None)
+    }
+
+    /// Whether a queue is full once these leases of one queue, which go on, are settled.
+    fn is_full_after(&self, place: Place, records: u32, settled: Option<(u8, &[SettleItem])>) -> bool {
+        let finished = |number: u8| {
+            let items = settled.into_iter().filter(|(of, _)| *of == number).flat_map(|(_, items)| items);
+            items.filter(|i| matches!(i.action, SettleAction::Ack | SettleAction::Bury)).map(|i| u64::from(i.count)).sum::<u64>()
+        };
+        let of = self.queues.iter().filter(|(_, queue)| queue.partitions.contains_key(&place) && !queue.drops);
+        of.into_iter().any(|(number, queue)| {
+            queue.max_depth.is_some_and(|most| queue.depth(&self.logs) - finished(*number) + u64::from(records) > most)
+        })
     }
 
     fn appended(&mut self, place: Place, records: u32) {
@@ -470,16 +481,17 @@ impl Lab {
         let extents = place.map(|place| self.slices(place, vec![Slice { length: 10, records, atom: Some(0), ..Slice::default() }]));
         let atom = Atom { namespace: ns(), idempotency: None, layout: Vec::new(), cursors: Vec::new(), settles };
         let command = self.segment(extents.into_iter().collect(), vec![atom]);
-        let full = place.is_some_and(|place| self.is_full(place, records));
+        // As many as are acknowledged make room in this queue.
+        let full = held && place.is_some_and(|place| self.is_full_after(place, records, Some((number, &items))));
         let Ok(Reply::Committed(reply)) = self.apply(command, journaled).reply else { panic!("no reply") };
         match &reply.atoms[0] {
             AtomOutcome::Applied => {
                 assert!(held && !full, "an atom was applied whose leases do not all go on: {items:?}");
                 self.reached.insert("atom applied");
+                self.model_settle(number, &items);
                 if let Some(place) = place {
                     self.appended(place, records);
                 }
-                self.model_settle(number, &items);
             }
             AtomOutcome::Refused(Refusal::Lease { .. }) => {
                 assert!(!held, "an atom was refused whose leases go on: {items:?}");
