@@ -397,7 +397,7 @@ fn what_an_atom_acknowledges_makes_room_for_what_it_appends() {
         let grants = bench.receive(&queue, 1);
         let slice = |records| (topic, P0, Slice { length: 10, records, atom: Some(0), ..Slice::default() });
         let items = vec![item(&grants[0], SettleAction::Ack)];
-        let settles = vec![SettleMessages { queue: queue.id, generation: queue.generation, items }];
+        let settles = vec![SettleMessages { queue: queue.id, generation: queue.generation, version: None, items }];
         let atom = Atom { namespace: ns(), idempotency: None, layout: Vec::new(), cursors: Vec::new(), settles };
         if overflow == Overflow::Reject {
             let full = AtomOutcome::Refused(Refusal::QueueFull { queue: queue_name("work"), max_depth: 3 });
@@ -424,6 +424,28 @@ fn a_queue_that_drops_keeps_its_newest_messages_and_those_that_are_leased() {
 }
 
 #[test]
+fn nothing_is_finished_for_good_by_settings_that_are_not_the_queues_any_more() {
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 2);
+    let grants = bench.receive(&queue, 2);
+    bench.put_topic("letters", 1);
+    let changed = bench.put("work", QueueConfig { topics: vec![topic_name("work")], ..with_dead_letters("letters") });
+    assert_eq!((queue.version, changed.version, changed.generation), (1, 2, queue.generation));
+    let bury = |version| SettleMessages {
+        queue: queue.id,
+        generation: queue.generation,
+        version,
+        items: vec![item(&single(&grants[0], 0), SettleAction::Bury)],
+    };
+    assert_eq!(bench.refusal(Command::Settle(bury(Some(1)))), Error::QueueChanged("work".to_owned()));
+    let atom =
+        |version| Atom { namespace: ns(), idempotency: None, layout: Vec::new(), cursors: Vec::new(), settles: vec![bury(version)] };
+    let stale = Refusal::QueueChanged { queue: queue_name("work") };
+    assert_eq!(bench.commit(Vec::new(), vec![atom(Some(1))]).atoms, [AtomOutcome::Refused(stale)]);
+    assert_eq!(bench.commit(Vec::new(), vec![atom(Some(2))]).atoms, [AtomOutcome::Applied]);
+    assert_eq!(bench.settle(&queue, &single(&grants[0], 1), SettleAction::Ack), [Done], "an ack hangs on no settings");
+}
+
+#[test]
 fn an_atom_settles_all_its_leases_or_nothing() {
     let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 3);
     let grants = bench.receive(&queue, 2);
@@ -433,7 +455,7 @@ fn an_atom_settles_all_its_leases_or_nothing() {
         idempotency: None,
         layout: Vec::new(),
         cursors: Vec::new(),
-        settles: vec![SettleMessages { queue: queue.id, generation: queue.generation, items }],
+        settles: vec![SettleMessages { queue: queue.id, generation: queue.generation, version: None, items }],
     };
     let slice = || vec![(out, P0, Slice { length: 10, records: 1, atom: Some(0), ..Slice::default() })];
     let lease = |offset| Refusal::Lease { queue: queue.id, topic: grants[0].topic, partition: P0, offset: Offset(offset) };
@@ -671,7 +693,7 @@ fn a_million_messages_in_flight_cost_16_bytes_each_and_finished_ones_a_bit() {
     let of =
         |offset: u32| lakefall_queue::ledger::SettleItem { first: Offset(u64::from(offset)), count: 1, ..item(&all, SettleAction::Ack) };
     let items = (1..MESSAGES).filter(|offset| offset % 4_096 != 7).map(of).collect();
-    let command = SettleMessages { queue: queue.id, generation: queue.generation, items };
+    let command = SettleMessages { queue: queue.id, generation: queue.generation, version: None, items };
     bench.apply(Command::Settle(command));
     let holes = f64::from(MESSAGES / 4_096 + 1);
     let bits = bench.numbers(&queue).state_bytes as f64 * 8.0 / f64::from(MESSAGES);

@@ -204,6 +204,7 @@ fn version_1_queues() -> JournalEntry {
     let settle = SettleMessages {
         queue,
         generation: 2,
+        version: None,
         items: vec![
             item(103, 100, 1, SettleAction::Ack),
             item(210, 1, 1, SettleAction::Ack),

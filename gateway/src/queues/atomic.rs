@@ -56,11 +56,12 @@ impl Queues {
     pub(crate) async fn settles(&self, caller: &Caller, settlements: Vec<QueueSettlements>) -> Result<Settles> {
         let mut all = Settles::default();
         for QueueSettlements { queue: name, settlements } in settlements.into_iter().filter(|of| !of.settlements.is_empty()) {
-            let known = self.known(caller, &name).await?;
+            let open = |one: &Settlement| self.receipts.open(&one.receipt).map_err(|_| Error::ReceiptForged);
+            let receipts = settlements.iter().map(open).collect::<Result<Vec<_>>>()?;
+            let known = self.known_to(caller, &name, &receipts).await?;
             let queue = &known.queue;
             let (mut items, mut dying, mut generation) = (Vec::with_capacity(settlements.len()), Vec::new(), None);
-            for Settlement { receipt, verdict } in settlements {
-                let receipt = self.receipts.open(&receipt).map_err(|_| Error::ReceiptForged)?;
+            for (Settlement { verdict, .. }, receipt) in settlements.into_iter().zip(receipts) {
                 if receipt.queue != queue.id {
                     return Err(Error::ReceiptNotFound(name));
                 }
@@ -72,7 +73,10 @@ impl Queues {
             }
             items.sort_unstable_by_key(|item| (item.topic, item.partition, item.first));
             self.letters(queue, dying, &mut all).await?;
-            let settle = SettleMessages { queue: queue.id, generation: generation.unwrap_or_default(), items: joined(items.into_iter()) };
+            // Whether there is a letter, and what is the last attempt, the settings say.
+            let version = items.iter().any(|item| item.action == SettleAction::Bury).then_some(queue.version);
+            let (generation, items) = (generation.unwrap_or_default(), joined(items.into_iter()));
+            let settle = SettleMessages { queue: queue.id, generation, version, items };
             all.settles.push(settle);
         }
         Ok(all)

@@ -70,7 +70,7 @@ type Batch = Vec<(usize, Dying, Option<Record>)>;
 
 /// Moves messages of `queue` to its dead-letter topic; without one they are only finished. Answers in the order given:
 /// [`Settled::Ok`] is finished, and stored as a dead letter; after [`Settled::Failed`] the message is still there, and comes
-/// again when its lease is over.
+/// again when its lease is over. [`Error::QueueChanged`] says that `queue` is not as it is told here any more.
 ///
 /// A record that is below the log start by now, or whose topic was deleted, has nothing left to be stored: the message is
 /// finished, which is logged and counted. One that cannot be read right now stays a message.
@@ -210,6 +210,11 @@ async fn store(mover: &Mover, queue: &Queue, target: &Arc<Topic>, batch: Batch, 
                     Err(error) => error,
                 }
             }
+            Err(Refused::Refusal(refusal @ Refusal::QueueChanged { .. })) => {
+                let error = refusal.into_error();
+                batch.iter().for_each(|(at, _, _)| answers[*at] = Settled::Failed(error.clone()));
+                return;
+            }
             Err(Refused::Refusal(refusal)) => refusal.into_error(),
             Err(Refused::Failed(error)) => error,
         };
@@ -272,7 +277,9 @@ fn settles(queue: &Queue, batch: &Batch, action: SettleAction) -> SettleMessages
         attempt: dying.attempt,
         action,
     };
-    SettleMessages { queue: queue.id, generation: queue.generation, items: batch.iter().map(item).collect() }
+    // Whether there is a letter, and what is the last attempt, the settings say.
+    let version = (action == SettleAction::Bury).then_some(queue.version);
+    SettleMessages { queue: queue.id, generation: queue.generation, version, items: batch.iter().map(item).collect() }
 }
 
 /// A message as it goes to the dead letters: what producers said of delivery and repetition no longer holds.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{Grant, SettleAction, SettleItem, SettleMessages};
-use lakefall_queue::queue::{Delivery, Message};
+use lakefall_queue::queue::{Delivery, Message, Settled};
 use lakefall_queue::verbs::Admission;
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord, Timestamp, TopicId, TopicName};
 
@@ -60,11 +60,18 @@ impl Drop for Handout {
 
 /// Settles what is not delivered, in a task of its own: nobody waits for it, and if it fails the leases end by themselves.
 fn give_back(queues: &Arc<Queues>, known: &Known, items: Vec<SettleItem>) {
+    // What is over is finished, by what the settings say.
+    let (over, back): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.action == SettleAction::Ack);
+    settle(queues, known, Some(known.queue.version), over);
+    settle(queues, known, None, back);
+}
+
+fn settle(queues: &Arc<Queues>, known: &Known, version: Option<u64>, items: Vec<SettleItem>) {
     if items.is_empty() {
         return;
     }
     let mover = queues.mover.clone();
-    let settle = SettleMessages { queue: known.queue.id, generation: known.queue.generation, items };
+    let settle = SettleMessages { queue: known.queue.id, generation: known.queue.generation, version, items };
     queues.tasks.spawn("leases given back", async move {
         if let Err(error) = mover.settle(settle).await {
             tracing::debug!(%error, "leases that were not delivered could not be given back: they end by themselves");
@@ -101,9 +108,12 @@ pub(super) async fn deliver(mut handout: Handout, max_bytes: usize) -> Result<De
     let Sorted { messages, settle, dying, unreadable, .. } = sorted;
     give_back(&queues, &known, settle);
     if !dying.is_empty() {
-        let (mover, queue) = (queues.mover.clone(), known.queue.clone());
+        let (burying, queue) = (Arc::clone(&queues), known.queue.clone());
         queues.tasks.spawn("dead letters", async move {
-            bury(&mover, &queue, dying).await;
+            let buried = bury(&burying.mover, &queue, dying).await;
+            if buried.iter().any(|one| matches!(one, Settled::Failed(Error::QueueChanged(_)))) {
+                burying.bell.changed(&queue.namespace, &queue.name, queue.id);
+            }
         });
     }
     match unreadable {

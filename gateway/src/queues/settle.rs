@@ -16,6 +16,8 @@ use super::dead::{Cause, Dying, bury};
 use super::known::Known;
 use super::receipts::Receipt;
 
+/// How often messages are settled anew when the queue's settings changed meanwhile.
+const TRIES: usize = 4;
 /// Longest reason, in bytes.
 const REASON_MAX: usize = 1_024;
 
@@ -30,17 +32,34 @@ impl Queues {
     pub(crate) async fn settle(&self, caller: &Caller, name: &QueueName, settlements: Vec<Settlement>) -> Result<Vec<Settled>> {
         check(&settlements)?;
         let receipts: Vec<Option<Receipt>> = settlements.iter().map(|one| self.receipts.open(&one.receipt).ok()).collect();
-        let known = self.known(caller, name).await?;
-        // What this gateway remembers may be older than a receipt that it is shown.
-        let newer = |receipt: &Receipt| (receipt.queue.0, receipt.generation) > (known.queue.id.0, known.queue.generation);
-        if receipts.iter().flatten().any(newer) {
+        let good: Vec<Receipt> = receipts.iter().flatten().copied().collect();
+        let mut known = self.known_to(caller, name, &good).await?;
+        let mut answers = self.settle_once(&known, &settlements, &receipts).await;
+        for _ in 1..TRIES {
+            let stale = |(_, answer): &(usize, &Settled)| matches!(answer, Settled::Failed(Error::QueueChanged(_)));
+            let again: Vec<usize> = answers.iter().enumerate().filter(stale).map(|(index, _)| index).collect();
+            if again.is_empty() {
+                break;
+            }
             self.forget(&known.queue);
+            match self.known(caller, name).await {
+                Ok(anew) => known = anew,
+                // The others are settled, and are told so.
+                Err(error) => {
+                    again.iter().for_each(|index| answers[*index] = Settled::Failed(error.clone()));
+                    break;
+                }
+            }
+            let some: Vec<Settlement> = again.iter().map(|index| settlements[*index].clone()).collect();
+            let receipts: Vec<Option<Receipt>> = again.iter().map(|index| receipts[*index]).collect();
+            let told = self.settle_once(&known, &some, &receipts).await;
+            again.into_iter().zip(told).for_each(|(index, told)| answers[index] = told);
         }
-        let known = self.known(caller, name).await?;
-        self.settle_once(&known, &settlements, receipts).await
+        count(&settlements, &answers);
+        Ok(answers)
     }
 
-    async fn settle_once(&self, known: &Arc<Known>, settlements: &[Settlement], receipts: Vec<Option<Receipt>>) -> Result<Vec<Settled>> {
+    async fn settle_once(&self, known: &Arc<Known>, settlements: &[Settlement], receipts: &[Option<Receipt>]) -> Vec<Settled> {
         let mut answers: Vec<Settled> = Vec::with_capacity(settlements.len());
         let mut items: Vec<(usize, SettleItem)> = Vec::new();
         let mut dying: Vec<(usize, Dying)> = Vec::new();
@@ -49,7 +68,7 @@ impl Queues {
         let mut again: Vec<(usize, usize)> = Vec::new();
         for (index, (settlement, receipt)) in settlements.iter().zip(receipts).enumerate() {
             answers.push(Settled::Failed(Error::unknown("the settlement was not answered")));
-            let receipt = match receipt {
+            let receipt = match *receipt {
                 Some(receipt) if receipt.queue == known.queue.id => receipt,
                 Some(_) => {
                     answers[index] = Settled::Unknown;
@@ -89,11 +108,10 @@ impl Queues {
         for (index, before) in again {
             answers[index] = answers[before].clone();
         }
-        count(settlements, &answers);
         if let Some(desk) = self.bell.find(known.queue.id) {
             desk.settled();
         }
-        Ok(answers)
+        answers
     }
 
     async fn bury(&self, known: &Known, dead: Vec<Dying>) -> Vec<Settled> {
@@ -131,7 +149,7 @@ impl Queues {
         items.sort_by_key(|(_, item)| (item.topic, item.partition, item.first));
         let places: Vec<(usize, SettleItem)> = items;
         let items = joined(places.iter().map(|(_, item)| *item));
-        let settle = SettleMessages { queue: known.queue.id, generation: known.queue.generation, items };
+        let settle = SettleMessages { queue: known.queue.id, generation: known.queue.generation, version: None, items };
         match self.mover.settle(settle).await {
             Ok(outcomes) => {
                 for ((index, item), outcome) in places.iter().zip(outcomes) {

@@ -5,13 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use lakefall_metadata::memory::Fault as JournalFault;
 use lakefall_queue::error::Error;
-use lakefall_queue::queue::{Operation, OperationStatus, Redrive, Settled, Verdict};
+use lakefall_queue::queue::{Operation, OperationStatus, QueueConfig, QueueStart, Redrive, Settled, Verdict};
 use lakefall_queue::record::{Header, Properties};
 use lakefall_queue::verbs::{Caller, Verbs};
 use lakefall_queue::{NamespaceName, Offset, Record};
 
 use crate::support::faults::Fault;
-use crate::support::messages::{dying_after, header, nack, queue, reading, texts};
+use crate::support::messages::{commit_of, dying_after, header, nack, queue, reading, receive_from, settlements, texts};
 use crate::support::{START, World, append, caller, keyed, topic};
 
 async fn world(attempts: u32) -> World {
@@ -332,4 +332,29 @@ async fn operations_are_told_to_their_own_namespace_only_and_for_a_day() {
     assert!(matches!(world.engine.redrive(&caller(), &queue("nobody"), Redrive::default()).await, Err(Error::QueueNotFound(_))));
     let never = Redrive { max_per_second: Some(0), ..Redrive::default() };
     assert!(matches!(world.engine.redrive(&caller(), &queue("q"), never).await, Err(Error::Invalid { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_dies_by_settings_that_were_just_replaced_has_its_letter_by_the_new_ones() {
+    let world = World::new().await;
+    world.topic("in", 1).await;
+    world.work_queue("q", reading(&["in"])).await;
+    world.work_queue("letters", QueueConfig { start: QueueStart::Earliest, ..QueueConfig::default() }).await;
+    // It is not told that the queue changes.
+    let (deaf, _) = world.gateway(true).await;
+    world.send("in", &["a", "b", "c"]).await.unwrap();
+    let messages = receive_from(&deaf, "q", Duration::ZERO).await.unwrap();
+    assert_eq!(texts(&messages), ["a", "b", "c"]);
+    world.work_queue("q", dying_after(1, &["in"], "letters")).await;
+    let reject = || Verdict::Reject { reason: None };
+    let settled = deaf.settle(&caller(), &queue("q"), settlements(&messages[..1], reject())).await.unwrap();
+    assert_eq!(settled, [Settled::Ok(None)]);
+    assert_eq!(texts(&world.ready("letters").await), ["a"]);
+
+    // And in a commit: the settings change once more.
+    world.work_queue("q", reading(&["in"])).await;
+    assert_eq!(deaf.settle(&caller(), &queue("q"), settlements(&messages[1..2], reject())).await.unwrap(), [Settled::Ok(None)]);
+    world.work_queue("q", dying_after(1, &["in"], "letters")).await;
+    deaf.commit(&caller(), commit_of(None, "q", &messages[2..], reject())).await.unwrap();
+    assert_eq!(texts(&world.ready("letters").await), ["c"], "b died while there was no topic for it");
 }

@@ -81,7 +81,7 @@ async fn a_message_that_may_have_been_cancelled_is_not_cancelled_again_to_be_tol
         attempt: 0,
         action: SettleAction::Cancel,
     };
-    let cancel = SettleMessages { queue: QueueId::new(ShardId(0), 99), generation: 1, items: vec![item] };
+    let cancel = SettleMessages { queue: QueueId::new(ShardId(0), 99), generation: 1, version: None, items: vec![item] };
     let asked = tokio::spawn({
         let client = Arc::clone(&client);
         async move { client.execute(ShardId(0), Command::Settle(cancel)).await }

@@ -317,7 +317,8 @@ pub(super) fn settle_to_proto(settle: &SettleMessages) -> proto::SettleMessages 
             runs,
         }
     };
-    proto::SettleMessages { queue: settle.queue.0, generation: settle.generation, groups: settle.items.chunk_by(same).map(group).collect() }
+    let groups = settle.items.chunk_by(same).map(group).collect();
+    proto::SettleMessages { queue: settle.queue.0, generation: settle.generation, groups, version: settle.version }
 }
 
 pub(super) fn settle_from_proto(wire: proto::SettleMessages) -> Decoded<SettleMessages> {
@@ -343,5 +344,5 @@ pub(super) fn settle_from_proto(wire: proto::SettleMessages) -> Decoded<SettleMe
             });
         }
     }
-    Ok(SettleMessages { queue: QueueId(wire.queue), generation: wire.generation, items })
+    Ok(SettleMessages { queue: QueueId(wire.queue), generation: wire.generation, version: wire.version, items })
 }

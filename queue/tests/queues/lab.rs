@@ -450,7 +450,7 @@ impl Lab {
     fn settle(&mut self, number: u8, items: &[ItemOp], journaled: &mut Vec<Command>) {
         let Some(queue) = self.queues.get(&number) else { return };
         let items = self.items(number, items);
-        let command = SettleMessages { queue: QueueId(queue.id), generation: queue.generation, items: items.clone() };
+        let command = SettleMessages { queue: QueueId(queue.id), generation: queue.generation, version: None, items: items.clone() };
         let Ok(Reply::Settled(runs)) = self.apply(Command::Settle(command), journaled).reply else { panic!("no reply") };
         let told: Vec<Outcome> = runs.iter().flat_map(|run| std::iter::repeat_n(outcome(run.outcome), run.count as usize)).collect();
         for outcome in &told {
@@ -468,7 +468,7 @@ impl Lab {
     fn settle_in_atom(&mut self, number: u8, items: &[ItemOp], records: u32, journaled: &mut Vec<Command>) {
         let Some(queue) = self.queues.get(&number) else { return };
         let items = self.items(number, items);
-        let settles = vec![SettleMessages { queue: QueueId(queue.id), generation: queue.generation, items: items.clone() }];
+        let settles = vec![SettleMessages { queue: QueueId(queue.id), generation: queue.generation, version: None, items: items.clone() }];
         let mut held = true;
         let mut seen = BTreeSet::new();
         for item in &items {

@@ -129,9 +129,10 @@ pub(crate) fn settle() -> impl Strategy<Value = SettleMessages> {
         let item = |(first, count)| SettleItem { topic, partition, first, count, attempt, action };
         runs.into_iter().map(item).collect::<Vec<_>>()
     });
-    (queue_id(), any::<u32>(), vec(group, 0..4)).prop_map(|(queue, generation, groups)| SettleMessages {
+    (queue_id(), any::<u32>(), of(any::<u64>()), vec(group, 0..4)).prop_map(|(queue, generation, version, groups)| SettleMessages {
         queue,
         generation,
+        version,
         items: groups.concat(),
     })
 }
@@ -243,6 +244,7 @@ pub(super) fn refusal() -> impl Strategy<Value = Refusal> {
             offset
         }),
         (queue_name(), any::<u64>()).prop_map(|(queue, max_depth)| Refusal::QueueFull { queue, max_depth }),
+        queue_name().prop_map(|queue| Refusal::QueueChanged { queue }),
     ]
 }
 

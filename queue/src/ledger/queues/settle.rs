@@ -4,7 +4,8 @@ use super::super::{Applied, Ledger, Notice, PartitionKey, Refusal, Reply};
 use super::partition::State;
 use super::state::QueueState;
 use super::{SettleAction, SettleItem, SettleMessages, SettleOutcome, SettledRun};
-use crate::id::{NamespaceName, Offset, PartitionIndex, TopicId};
+use crate::error::Error;
+use crate::id::{NamespaceName, Offset, PartitionIndex, QueueName, TopicId};
 use crate::time::Timestamp;
 
 /// How a message stands to who holds a receipt of it.
@@ -38,8 +39,17 @@ impl Ledger {
             command.items.iter().for_each(|item| push(&mut runs, item.count, outcome));
             return Applied::unchanged(Ok(Reply::Settled(runs)));
         }
+        if let Some(name) = self.stale(command) {
+            return Applied::unchanged(Err(Error::QueueChanged(name.to_string())));
+        }
         let changed = self.settle_items(command, now, &mut runs);
         Applied { reply: Ok(Reply::Settled(runs)), changed }
+    }
+
+    /// The queue whose settings are newer than those on which a settlement hangs.
+    fn stale(&self, command: &SettleMessages) -> Option<&QueueName> {
+        let about = &self.queues.by_id.get(&command.queue)?.about;
+        command.version.filter(|version| *version < about.version).map(|_| &about.name)
     }
 
     /// Whether all of these leases of an atom go on.
@@ -56,6 +66,9 @@ impl Ledger {
                 partition: item.partition,
                 offset: Offset(offset),
             };
+            if let Some(name) = self.stale(command) {
+                return Err(Refusal::QueueChanged { queue: name.clone() });
+            }
             let queue = self.queues.by_id.get(&command.queue);
             let queue = queue.filter(|queue| queue.about.generation == command.generation && queue.about.namespace == *namespace);
             let mut ranges = Vec::with_capacity(command.items.len());

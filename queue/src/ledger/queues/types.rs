@@ -125,6 +125,9 @@ pub struct ScanState {
 pub struct SettleMessages {
     pub queue: QueueId,
     pub generation: u32,
+    /// Of the settings that say what is finished for good: while the queue's are newer, nothing is settled
+    /// ([`crate::Error::QueueChanged`]). `None` where nothing hangs on them.
+    pub version: Option<u64>,
     pub items: Vec<SettleItem>,
 }
 
