@@ -143,6 +143,25 @@ fn giving_back_twice_is_done_until_the_message_is_leased_again() {
 }
 
 #[test]
+fn a_lease_that_was_delivered_to_nobody_is_an_attempt_but_no_delivery() {
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 2);
+    let grants = bench.receive(&queue, 2);
+    assert_eq!((grants[0].attempt, grants[0].deliveries()), (1, 1));
+    let undelivered = SettleAction::Undelivered { delay: Duration::from_secs(5) };
+    assert_eq!(bench.settle(&queue, &single(&grants[0], 0), undelivered), [Done]);
+    assert_eq!(bench.settle(&queue, &single(&grants[0], 0), undelivered), [Done], "once");
+    bench.settle(&queue, &single(&grants[0], 1), SettleAction::Release { delay: Duration::from_secs(5) });
+    assert!(bench.receive(&queue, 2).is_empty());
+    bench.pass(Duration::from_secs(5));
+    let grants = bench.receive(&queue, 2);
+    let told: Vec<_> = grants.iter().map(|grant| (grant.first.0, grant.attempt, grant.undelivered, grant.deliveries())).collect();
+    assert_eq!(told, [(0, 2, 1, 1), (1, 2, 0, 2)]);
+    bench.pass(LEASE);
+    assert_eq!(bench.receive(&queue, 1)[0].deliveries(), 2, "it may have been delivered");
+    assert!(bench.ledger.snapshot() == bench.replayed().snapshot());
+}
+
+#[test]
 fn an_extended_lease_lasts_from_now_on_and_an_extension_by_nothing_gives_it_back() {
     let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 1);
     let grants = bench.receive(&queue, 1);
@@ -437,8 +456,7 @@ fn nothing_is_finished_for_good_by_settings_that_are_not_the_queues_any_more() {
         items: vec![item(&single(&grants[0], 0), SettleAction::Bury)],
     };
     assert_eq!(bench.refusal(Command::Settle(bury(Some(1)))), Error::QueueChanged("work".to_owned()));
-    let atom =
-        |version| Atom { namespace: ns(), idempotency: None, layout: Vec::new(), cursors: Vec::new(), settles: vec![bury(version)] };
+    let atom = |version| Atom { namespace: ns(), idempotency: None, layout: Vec::new(), cursors: Vec::new(), settles: vec![bury(version)] };
     let stale = Refusal::QueueChanged { queue: queue_name("work") };
     assert_eq!(bench.commit(Vec::new(), vec![atom(Some(1))]).atoms, [AtomOutcome::Refused(stale)]);
     assert_eq!(bench.commit(Vec::new(), vec![atom(Some(2))]).atoms, [AtomOutcome::Applied]);
@@ -687,6 +705,7 @@ fn a_million_messages_in_flight_cost_16_bytes_each_and_finished_ones_a_bit() {
         first: Offset(1),
         count: MESSAGES - 1,
         attempt: 1,
+        undelivered: 0,
         lease_until: START.plus(LEASE),
     };
     // Every second one first: no run of them is all finished, and half of the entries stay.

@@ -100,20 +100,20 @@ impl Queues {
 
     /// What happens to a message. One that dies is noted where there is a topic for it.
     fn action(&self, queue: &Queue, receipt: &Receipt, verdict: Verdict, dying: &mut Vec<Dying>) -> SettleAction {
-        let is_last = queue.config.attempts().is_some_and(|attempts| receipt.attempt >= attempts);
+        let is_last = queue.config.attempts().is_some_and(|attempts| receipt.deliveries() >= attempts);
         let (cause, error) = match verdict {
             Verdict::Ack => return SettleAction::Ack,
             Verdict::Extend { lease } => return SettleAction::Extend { lease },
             Verdict::Nack { delay, .. } if !is_last => {
-                let delay = delay.unwrap_or_else(|| self.backoff(queue, receipt.attempt));
+                let delay = delay.unwrap_or_else(|| self.backoff(queue, receipt.deliveries()));
                 return SettleAction::Release { delay };
             }
             Verdict::Nack { reason, .. } => (Cause::Nacked, reason),
             Verdict::Reject { reason } => (Cause::Rejected, reason),
         };
         if queue.config.dead_letter.is_some() {
-            let Receipt { topic, partition, offset, attempt, .. } = *receipt;
-            dying.push(Dying { topic, partition, offset, attempt, cause, error, record: None });
+            let Receipt { topic, partition, offset, attempt, undelivered, .. } = *receipt;
+            dying.push(Dying { topic, partition, offset, attempt, undelivered, cause, error, record: None });
         }
         SettleAction::Bury
     }

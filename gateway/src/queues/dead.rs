@@ -58,6 +58,8 @@ pub(crate) struct Dying {
     pub(crate) offset: Offset,
     /// The attempt under which it is leased, as its grant or receipt says.
     pub(crate) attempt: u32,
+    /// Leases before this one that were delivered to nobody.
+    pub(crate) undelivered: u32,
     pub(crate) cause: Cause,
     /// The consumer's words.
     pub(crate) error: Option<String>,
@@ -285,10 +287,11 @@ fn settles(queue: &Queue, batch: &Batch, action: SettleAction) -> SettleMessages
 /// A message as it goes to the dead letters: what producers said of delivery and repetition no longer holds.
 pub(crate) fn letter(queue: &Queue, dying: &Dying, record: StoredRecord, now: Timestamp) -> Record {
     let from = queue.sources.iter().find(|source| source.topic == dying.topic);
+    let deliveries = dying.attempt.saturating_sub(dying.undelivered);
     let delivered = match dying.cause {
         // Whoever is granted it only to move it may fail and leave it to the next: those leases delivered nothing.
-        Cause::Granted => dying.attempt.saturating_sub(1).min(queue.config.attempts().unwrap_or(u32::MAX)),
-        Cause::Nacked | Cause::Rejected => dying.attempt,
+        Cause::Granted => deliveries.saturating_sub(1).min(queue.config.attempts().unwrap_or(u32::MAX)),
+        Cause::Nacked | Cause::Rejected => deliveries,
     };
     let reason = if dying.cause == Cause::Rejected { "rejected" } else { "max_attempts" };
     let header = |name: &str, value: String| Header { name: name.into(), value: Some(Bytes::from(value)) };

@@ -88,11 +88,11 @@ impl Queues {
                 continue;
             }
             first.insert(receipt, index);
-            let Receipt { topic, partition, offset, attempt, .. } = receipt;
-            match self.wish(&known.queue, &settlement.verdict, attempt) {
+            let Receipt { topic, partition, offset, attempt, undelivered, .. } = receipt;
+            match self.wish(&known.queue, &settlement.verdict, receipt.deliveries()) {
                 Wish::Settle(action) => items.push((index, SettleItem { topic, partition, first: offset, count: 1, attempt, action })),
                 Wish::Bury(cause, error) => {
-                    dying.push((index, Dying { topic, partition, offset, attempt, cause, error, record: None }));
+                    dying.push((index, Dying { topic, partition, offset, attempt, undelivered, cause, error, record: None }));
                 }
             }
         }
@@ -118,28 +118,28 @@ impl Queues {
         if dead.is_empty() { Vec::new() } else { bury(&self.mover, &known.queue, dead).await }
     }
 
-    /// What a verdict means for a message at this attempt.
-    fn wish(&self, queue: &Queue, verdict: &Verdict, attempt: u32) -> Wish {
+    /// What a verdict means for a message that was delivered so often.
+    fn wish(&self, queue: &Queue, verdict: &Verdict, deliveries: u32) -> Wish {
         match verdict {
             Verdict::Ack => Wish::Settle(SettleAction::Ack),
             Verdict::Extend { lease } => Wish::Settle(SettleAction::Extend { lease: *lease }),
             Verdict::Reject { reason } => Wish::Bury(Cause::Rejected, reason.clone()),
-            Verdict::Nack { reason, .. } if queue.config.attempts().is_some_and(|most| attempt >= most) => {
+            Verdict::Nack { reason, .. } if queue.config.attempts().is_some_and(|most| deliveries >= most) => {
                 Wish::Bury(Cause::Nacked, reason.clone())
             }
             Verdict::Nack { delay, .. } => {
-                Wish::Settle(SettleAction::Release { delay: delay.unwrap_or_else(|| self.backoff(queue, attempt)) })
+                Wish::Settle(SettleAction::Release { delay: delay.unwrap_or_else(|| self.backoff(queue, deliveries)) })
             }
         }
     }
 
     /// How long a message waits after a nack that says nothing of it.
-    pub(crate) fn backoff(&self, queue: &Queue, attempt: u32) -> Duration {
+    pub(crate) fn backoff(&self, queue: &Queue, deliveries: u32) -> Duration {
         if queue.config.retry.min.is_zero() {
             return Duration::ZERO;
         }
         let draw = (self.mover.ambient.entropy.draw() as u32) as f64 / f64::from(u32::MAX);
-        queue.config.retry.delay(attempt, draw)
+        queue.config.retry.delay(deliveries, draw)
     }
 
     async fn settle_items(&self, known: &Known, mut items: Vec<(usize, SettleItem)>, answers: &mut [Settled]) {

@@ -1,17 +1,19 @@
 //! Messages that nobody could do: where they go, what is told of them, and how they come back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lakefall_metadata::memory::Fault as JournalFault;
 use lakefall_queue::error::Error;
-use lakefall_queue::queue::{Operation, OperationStatus, QueueConfig, QueueStart, Redrive, Settled, Verdict};
+use lakefall_queue::queue::{Operation, OperationStatus, QueueConfig, QueueStart, Receive, Redrive, Settled, Verdict};
 use lakefall_queue::record::{Header, Properties};
 use lakefall_queue::verbs::{Caller, Verbs};
 use lakefall_queue::{NamespaceName, Offset, Record};
 
 use crate::support::faults::Fault;
 use crate::support::messages::{commit_of, dying_after, header, nack, queue, reading, receive_from, settlements, texts};
+use crate::support::metadata::Mood;
 use crate::support::{START, World, append, caller, keyed, topic};
 
 async fn world(attempts: u32) -> World {
@@ -136,6 +138,69 @@ async fn a_message_whose_leases_all_ran_out_is_dead_without_being_delivered_agai
     assert_eq!(texts(&letters), ["a"]);
     assert_eq!(header(&letters[0], "dead-letter-attempts").as_deref(), Some("2"));
     assert_eq!(header(&letters[0], "dead-letter-error"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_message_dies_of_leases_that_were_delivered_to_nobody() {
+    let world = world(2).await;
+    world.send("in", &["a"]).await.unwrap();
+    // Who cannot read has nothing to deliver; the store is away for long.
+    let (blind, _) = world.gateway(false).await;
+    world.objects.every_get(Some(Fault::Throttle));
+    let wait = |seconds| receive_from(&blind, "q", Duration::from_secs(seconds));
+    for _ in 0..10 {
+        let _ = wait(30).await;
+    }
+    world.objects.every_get(None);
+    let messages = wait(120).await.unwrap();
+    assert_eq!(texts(&messages), ["a"]);
+    assert!(messages[0].attempt > 2, "the attempts tell of leases, not of deliveries: {}", messages[0].attempt);
+
+    let nacked = blind.settle(&caller(), &queue("q"), settlements(&messages, nack("once"))).await.unwrap();
+    assert_eq!((nacked, world.ready("letters").await.len()), (vec![Settled::Ok(None)], 0), "one delivery of two");
+    let again = world.ready("q").await;
+    assert_eq!(texts(&again), ["a"]);
+    world.verdict("q", &again, nack("twice")).await;
+    let letters = world.ready("letters").await;
+    assert_eq!(header(&letters[0], "dead-letter-attempts").as_deref(), Some("2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_into_an_answer_does_not_die_of_it() {
+    let world = world(2).await;
+    let large = "x".repeat(300_000);
+    world.send("in", &[&large; 8]).await.unwrap();
+    let all = Receive { max: 100, max_bytes: 16 << 20, lease: None, wait: Duration::ZERO, request_id: None };
+    let messages = world.engine.receive(&caller(), &queue("q"), all).await.unwrap().messages;
+    world.verdict("q", &messages, nack("all")).await;
+    // The dispatcher goes home, and with it what it knows of their size.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let mut taken = 0;
+    for _ in 0..8 {
+        let few = Receive { max: 100, max_bytes: 400_000, lease: None, wait: Duration::from_secs(1), request_id: None };
+        let messages = world.engine.receive(&caller(), &queue("q"), few).await.unwrap().messages;
+        world.verdict("q", &messages, Verdict::Ack).await;
+        taken += messages.len();
+    }
+    assert_eq!((taken, world.ready("letters").await.len()), (8, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_shorter_than_the_ledger_takes_gets_its_messages_all_the_same() {
+    let world = Arc::new(world(1).await);
+    world.ready("q").await;
+    world.send("in", &["a"]).await.unwrap();
+    world.metadata.be(Mood::LateLeases);
+    let receiving = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { receive_from(&world.engine, "q", Duration::from_millis(5)).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.metadata.be(Mood::Serving);
+    assert_eq!(texts(&receiving.await.unwrap().unwrap()), ["a"]);
+    let started = tokio::time::Instant::now();
+    assert!(receive_from(&world.engine, "q", Duration::from_millis(5)).await.unwrap().is_empty());
+    assert!(started.elapsed() < Duration::from_millis(50), "who has nothing to wait for does not: {:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -73,14 +73,8 @@ async fn a_message_that_may_have_been_cancelled_is_not_cancelled_again_to_be_tol
     let orders = topic(&*client, &namespace("acme"), "orders").await;
     let before = replica.held.commands();
     replica.held.hold();
-    let item = SettleItem {
-        topic: orders.id,
-        partition: PartitionIndex(0),
-        first: Offset(0),
-        count: 1,
-        attempt: 0,
-        action: SettleAction::Cancel,
-    };
+    let item =
+        SettleItem { topic: orders.id, partition: PartitionIndex(0), first: Offset(0), count: 1, attempt: 0, action: SettleAction::Cancel };
     let cancel = SettleMessages { queue: QueueId::new(ShardId(0), 99), generation: 1, version: None, items: vec![item] };
     let asked = tokio::spawn({
         let client = Arc::clone(&client);

@@ -86,6 +86,7 @@ pub(super) fn grant_to_proto(grant: &Grant) -> proto::Grant {
         first: grant.first.0,
         count: grant.count,
         attempt: grant.attempt,
+        undelivered: grant.undelivered,
         until_ms: grant.lease_until.as_millis(),
     }
 }
@@ -97,6 +98,7 @@ pub(super) fn grant_from_proto(wire: &proto::Grant) -> Grant {
         first: Offset(wire.first),
         count: wire.count,
         attempt: wire.attempt,
+        undelivered: wire.undelivered,
         lease_until: Timestamp::from_millis(wire.until_ms),
     }
 }
@@ -279,6 +281,7 @@ fn action_to_proto(action: SettleAction) -> (proto::settle_group::Action, u64) {
         SettleAction::Ack => (Action::Ack, 0),
         SettleAction::Release { delay } => (Action::Release, millis(delay)),
         SettleAction::Extend { lease } => (Action::Extend, millis(lease)),
+        SettleAction::Undelivered { delay } => (Action::Undelivered, millis(delay)),
         SettleAction::Bury => (Action::Bury, 0),
         SettleAction::Cancel => (Action::Cancel, 0),
     }
@@ -292,6 +295,7 @@ fn action_from_proto(action: i32, duration_ms: u64) -> Decoded<SettleAction> {
         Action::Ack => SettleAction::Ack,
         Action::Release => SettleAction::Release { delay: duration },
         Action::Extend => SettleAction::Extend { lease: duration },
+        Action::Undelivered => SettleAction::Undelivered { delay: duration },
         Action::Bury => SettleAction::Bury,
         Action::Cancel => SettleAction::Cancel,
     })

@@ -411,6 +411,7 @@ impl Lab {
             let action = match item.action {
                 ActionOp::Ack => SettleAction::Ack,
                 ActionOp::Release(ms) => SettleAction::Release { delay: Duration::from_millis(u64::from(ms)) },
+                ActionOp::Undelivered(ms) => SettleAction::Undelivered { delay: Duration::from_millis(u64::from(ms)) },
                 ActionOp::Extend(ms) => SettleAction::Extend { lease: Duration::from_millis(u64::from(ms)) },
                 ActionOp::Bury => SettleAction::Bury,
                 ActionOp::Cancel => SettleAction::Cancel,
@@ -435,6 +436,7 @@ impl Lab {
             let action = match item.action {
                 SettleAction::Ack => Action::Ack,
                 SettleAction::Release { delay } => Action::Release(delay.as_millis() as i64),
+                SettleAction::Undelivered { delay } => Action::Undelivered(delay.as_millis() as i64),
                 SettleAction::Extend { lease } => Action::Extend(lease.as_millis() as i64),
                 SettleAction::Bury => Action::Bury,
                 SettleAction::Cancel => Action::Cancel,
@@ -583,6 +585,7 @@ fn expand(grant: &Grant) -> Vec<Granted> {
         place: (grant.topic.0, grant.partition.0),
         offset,
         attempt: grant.attempt,
+        undelivered: grant.undelivered,
         until: grant.lease_until.as_millis(),
     };
     (grant.first.0..grant.first.0 + u64::from(grant.count)).map(one).collect()

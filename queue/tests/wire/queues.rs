@@ -120,6 +120,7 @@ pub(crate) fn settle() -> impl Strategy<Value = SettleMessages> {
     let action = prop_oneof![
         Just(SettleAction::Ack),
         duration().prop_map(|delay| SettleAction::Release { delay }),
+        duration().prop_map(|delay| SettleAction::Undelivered { delay }),
         duration().prop_map(|lease| SettleAction::Extend { lease }),
         Just(SettleAction::Bury),
         Just(SettleAction::Cancel),
@@ -174,8 +175,17 @@ pub(super) fn query() -> impl Strategy<Value = Query> {
 }
 
 pub(super) fn reply() -> impl Strategy<Value = Reply> {
-    let grant = (topic_id(), partition(), offset(), any::<u32>(), any::<u32>(), timestamp())
-        .prop_map(|(topic, partition, first, count, attempt, lease_until)| Grant { topic, partition, first, count, attempt, lease_until });
+    let grant = (topic_id(), partition(), offset(), any::<[u32; 3]>(), timestamp()).prop_map(
+        |(topic, partition, first, [count, attempt, undelivered], lease_until)| Grant {
+            topic,
+            partition,
+            first,
+            count,
+            attempt,
+            undelivered,
+            lease_until,
+        },
+    );
     let scan = (topic_id(), partition(), offset(), offset(), offset()).prop_map(|(topic, partition, scanned, end, log_start)| ScanState {
         topic,
         partition,

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::super::{Ledger, PartitionKey, Refusal};
-use super::{SettleAction, SettleMessages};
 use super::partition::{QueuePartition, State};
 use super::state::QueueState;
+use super::{SettleAction, SettleMessages};
 use crate::id::{QueueId, TopicId};
 use crate::queue::Overflow;
 use crate::time::Timestamp;

@@ -1,6 +1,7 @@
 //! Settle: what becomes of leased messages. A lease that is over settles nothing, whoever asks.
 
 use super::super::{Applied, Ledger, Notice, PartitionKey, Refusal, Reply};
+use super::entry::Entry;
 use super::partition::State;
 use super::state::QueueState;
 use super::{SettleAction, SettleItem, SettleMessages, SettleOutcome, SettledRun};
@@ -183,7 +184,7 @@ impl QueueState {
             (_, Standing::Never) => SettleOutcome::Unknown,
             (SettleAction::Ack | SettleAction::Bury, Standing::Finished) => SettleOutcome::Done,
             // A repetition is answered as the first one was.
-            (SettleAction::Release { .. }, Standing::GivenBack) => SettleOutcome::Done,
+            (SettleAction::Release { .. } | SettleAction::Undelivered { .. }, Standing::GivenBack) => SettleOutcome::Done,
             (SettleAction::Extend { lease }, Standing::GivenBack) if lease.as_millis() == 0 => SettleOutcome::Done,
             (_, Standing::Over | Standing::Finished | Standing::GivenBack) => SettleOutcome::Expired,
             (SettleAction::Ack, Standing::Held) => {
@@ -195,6 +196,10 @@ impl QueueState {
                 self.finish_one(key, offset, now, effects)
             }
             (SettleAction::Release { delay }, Standing::Held) => self.give_back(key, offset, now.plus(delay), now, effects),
+            (SettleAction::Undelivered { delay }, Standing::Held) => {
+                self.change(key, offset, Entry::with_undelivered, effects);
+                self.give_back(key, offset, now.plus(delay), now, effects)
+            }
             (SettleAction::Extend { lease }, Standing::Held) if lease.as_millis() == 0 => self.give_back(key, offset, now, now, effects),
             (SettleAction::Extend { lease }, Standing::Held) => {
                 let until = now.plus(lease);
@@ -238,8 +243,12 @@ impl QueueState {
     }
 
     fn replace(&mut self, key: PartitionKey, offset: u64, at: Timestamp, leased: bool, effects: &mut Effects) {
+        self.change(key, offset, |entry| entry.with(entry.attempt(), at.as_millis(), leased), effects);
+    }
+
+    fn change(&mut self, key: PartitionKey, offset: u64, change: impl FnOnce(Entry) -> Entry, effects: &mut Effects) {
         if let Some(partition) = self.partitions.get_mut(&key) {
-            partition.replace(offset, |entry| entry.with(entry.attempt(), at.as_millis(), leased), &mut self.tally);
+            partition.replace(offset, change, &mut self.tally);
             effects.changed = true;
         }
     }
