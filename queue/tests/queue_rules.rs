@@ -98,6 +98,28 @@ fn a_lease_that_is_over_settles_nothing_even_if_nobody_took_the_message_since() 
 }
 
 #[test]
+fn how_leases_stand_can_be_asked_without_settling_them() {
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 4);
+    let grants = bench.receive(&queue, 3);
+    bench.settle(&queue, &single(&grants[0], 0), SettleAction::Ack);
+    bench.settle(&queue, &single(&grants[0], 1), SettleAction::Release { delay: LEASE });
+    let before = bench.ledger.snapshot();
+    let ask = |bench: &Bench, generation| {
+        let items = vec![item(&lakefall_queue::ledger::Grant { count: 5, ..grants[0] }, SettleAction::Ack)];
+        let leases = SettleMessages { queue: queue.id, generation, version: None, items };
+        let Ok(Answer::QueueLeases(runs)) = bench.ledger.query(&Query::QueueLeases(leases)) else { panic!("no answer") };
+        runs.into_iter().flat_map(|run| std::iter::repeat_n(run.outcome, run.count as usize)).collect::<Vec<_>>()
+    };
+    let until = Until(START.plus(LEASE));
+    assert_eq!(ask(&bench, queue.generation), [Done, Expired, until, Unknown, Unknown]);
+    assert_eq!(ask(&bench, queue.generation + 1), [Expired, Expired, Expired, Expired, Unknown], "of before it was moved");
+    assert!(before == bench.ledger.snapshot());
+    bench.pass(LEASE);
+    bench.receive(&queue, 0);
+    assert_eq!(ask(&bench, queue.generation)[2], Expired);
+}
+
+#[test]
 fn what_was_never_leased_is_unknown() {
     let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 5);
     let grants = bench.receive(&queue, 1);

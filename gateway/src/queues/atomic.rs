@@ -87,12 +87,12 @@ impl Queues {
         let now = self.mover.ambient.now();
         for SettleMessages { queue, items, .. } in settles {
             let Some(desk) = self.bell.find(*queue) else { continue };
-            for SettleItem { topic, partition, first, count, action, .. } in items {
+            for SettleItem { topic, partition, first, count, attempt, action } in items {
                 let until = match action {
                     SettleAction::Extend { lease } if !lease.is_zero() => Some(now.plus(*lease)),
                     _ => None,
                 };
-                (0..u64::from(*count)).for_each(|i| desk.credits.settled((*topic, *partition, first.plus(i)), until));
+                (0..u64::from(*count)).for_each(|i| desk.credits.settled((*topic, *partition, first.plus(i)), *attempt, until));
             }
             desk.settled();
         }

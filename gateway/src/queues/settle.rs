@@ -97,10 +97,10 @@ impl Queues {
             }
         }
         let (indexes, dead): (Vec<usize>, Vec<Dying>) = dying.into_iter().unzip();
-        let places: Vec<_> = dead.iter().map(|dying| (dying.topic, dying.partition, dying.offset)).collect();
+        let places: Vec<_> = dead.iter().map(|dying| ((dying.topic, dying.partition, dying.offset), dying.attempt)).collect();
         let ((), buried) = futures::join!(self.settle_items(known, items, &mut answers), self.bury(known, dead));
         for ((index, place), settled) in indexes.into_iter().zip(places).zip(buried) {
-            if matches!(settled, Settled::Ok(_) | Settled::Expired) {
+            if !matches!(settled, Settled::Failed(_)) {
                 self.done(known, place, None);
             }
             answers[index] = settled;
@@ -161,7 +161,7 @@ impl Queues {
                         SettleOutcome::Unknown => Settled::Unknown,
                     };
                     let until = if let SettleOutcome::Until(until) = outcome { Some(until) } else { None };
-                    self.done(known, place, until);
+                    self.done(known, (place, item.attempt), until);
                 }
             }
             Err(error) => {
@@ -173,9 +173,9 @@ impl Queues {
     }
 
     /// A lease is over, or goes on until then: whoever leases on credit may lease another.
-    fn done(&self, known: &Known, place: super::deliver::Place, until: Option<lakefall_queue::Timestamp>) {
+    fn done(&self, known: &Known, (place, attempt): (super::deliver::Place, u32), until: Option<lakefall_queue::Timestamp>) {
         if let Some(desk) = self.bell.find(known.queue.id) {
-            desk.credits.settled(place, until);
+            desk.credits.settled(place, attempt, until);
         }
     }
 }

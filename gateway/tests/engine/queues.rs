@@ -469,3 +469,35 @@ async fn no_message_expires_early_because_a_gateways_clock_is_ahead() {
     tokio::time::sleep(Duration::from_secs(21)).await;
     assert!(ahead.receive(&caller(), &name("q"), want(1, 0)).await.unwrap().messages.is_empty(), "by the ledger's clock it is over");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_gets_its_credit_back_for_what_is_settled_through_another_gateway_and_keeps_to_it_when_that_extends() {
+    let world = World::new().await;
+    world.queue("q", earliest()).await;
+    world.send("q", &["a", "b", "c", "d", "e"]).await.unwrap();
+    let other = world.other_engine().await;
+    let mut consumer: Box<dyn Consumer> = world.engine.consume(&caller(), &name("q"), 2, None).await.unwrap();
+    let first = consumer.next(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(values(&first), ["a", "b"]);
+    other.settle(&caller(), &name("q"), verdicts(&first, &Verdict::Ack)).await.unwrap();
+    let started = Instant::now();
+    let second = consumer.next(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(values(&second), ["c", "d"]);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    let longer = Verdict::Extend { lease: Duration::from_secs(300) };
+    other.settle(&caller(), &name("q"), verdicts(&second, &longer)).await.unwrap();
+    assert!(consumer.next(Duration::from_secs(60)).await.unwrap().messages.is_empty(), "both are leased still");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_of_an_earlier_attempt_gives_no_credit_back() {
+    let world = World::new().await;
+    world.queue("q", earliest()).await;
+    world.send("q", &["a", "b"]).await.unwrap();
+    let stale = world.receive("q", want(1, 0)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    let mut consumer: Box<dyn Consumer> = world.engine.consume(&caller(), &name("q"), 1, None).await.unwrap();
+    assert_eq!(values(&consumer.next(Duration::from_secs(1)).await.unwrap()), ["a"]);
+    assert_eq!(world.ack("q", &stale).await, [Settled::Expired]);
+    assert!(consumer.next(Duration::from_secs(5)).await.unwrap().messages.is_empty(), "its one message is not settled");
+}

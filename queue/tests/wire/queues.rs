@@ -171,6 +171,7 @@ pub(super) fn query() -> impl Strategy<Value = Query> {
         (namespace_name(), page()).prop_map(|(namespace, page)| Query::Queues(namespace, page)),
         queue_id().prop_map(Query::QueueNumbers),
         (queue_id(), any::<u32>()).prop_map(|(queue, max)| Query::QueuePeek(queue, max)),
+        settle().prop_map(Query::QueueLeases),
     ]
 }
 
@@ -195,18 +196,21 @@ pub(super) fn reply() -> impl Strategy<Value = Reply> {
     });
     let received = (timestamp(), vec(vec(grant, 0..3), 0..3), vec(scan, 0..3), any::<u64>(), any::<bool>())
         .prop_map(|(now, grants, partitions, ready, held_back)| Received { now, grants, partitions, ready, held_back });
+    prop_oneof![
+        (queue(), any::<bool>()).prop_map(|(queue, created)| Reply::Queue(Box::new(queue), created)),
+        received.prop_map(|received| Reply::Received(Box::new(received))),
+        runs().prop_map(Reply::Settled),
+    ]
+}
+
+fn runs() -> impl Strategy<Value = Vec<SettledRun>> {
     let outcome = prop_oneof![
         Just(SettleOutcome::Done),
         timestamp().prop_map(SettleOutcome::Until),
         Just(SettleOutcome::Expired),
         Just(SettleOutcome::Unknown)
     ];
-    let run = (any::<u32>(), outcome).prop_map(|(count, outcome)| SettledRun { count, outcome });
-    prop_oneof![
-        (queue(), any::<bool>()).prop_map(|(queue, created)| Reply::Queue(Box::new(queue), created)),
-        received.prop_map(|received| Reply::Received(Box::new(received))),
-        vec(run, 0..5).prop_map(Reply::Settled),
-    ]
+    vec((any::<u32>(), outcome).prop_map(|(count, outcome)| SettledRun { count, outcome }), 0..5)
 }
 
 pub(super) fn answer() -> impl Strategy<Value = Answer> {
@@ -235,6 +239,7 @@ pub(super) fn answer() -> impl Strategy<Value = Answer> {
         paged(queue()).prop_map(Answer::Queues),
         numbers.prop_map(|numbers| Answer::QueueNumbers(Box::new(numbers))),
         vec(peeked, 0..4).prop_map(Answer::QueuePeek),
+        runs().prop_map(Answer::QueueLeases),
     ]
 }
 
