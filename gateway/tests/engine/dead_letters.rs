@@ -169,7 +169,7 @@ async fn no_message_dies_of_leases_that_were_delivered_to_nobody() {
 async fn what_does_not_fit_into_an_answer_does_not_die_of_it() {
     let world = world(2).await;
     let large = "x".repeat(300_000);
-    world.send("in", &[&large; 8]).await.unwrap();
+    world.send("in", &[large.as_str(); 8]).await.unwrap();
     let all = Receive { max: 100, max_bytes: 16 << 20, lease: None, wait: Duration::ZERO, request_id: None };
     let messages = world.engine.receive(&caller(), &queue("q"), all).await.unwrap().messages;
     world.verdict("q", &messages, nack("all")).await;
