@@ -162,7 +162,8 @@ impl OnCredit {
                 _ => None,
             }
         };
-        let told = tokio::time::timeout_at(deadline.min(Instant::now() + ASK_FOR), told).await.ok().flatten();
+        let now = Instant::now();
+        let told = tokio::time::timeout_at(deadline.max(now + ASK.0).min(now + ASK_FOR), told).await.ok().flatten();
         let outcomes = told.map(|runs| {
             let each = |run: SettledRun| std::iter::repeat_n(run.outcome, run.count as usize);
             runs.into_iter().flat_map(each).collect::<Vec<SettleOutcome>>()
