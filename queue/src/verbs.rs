@@ -453,7 +453,7 @@ pub trait Verbs: Send + Sync + 'static {
     /// The next messages, without leasing them.
     async fn peek(&self, caller: &Caller, queue: &QueueName, max: u32) -> Result<Delivery>;
 
-    /// Finishes a message that nobody received yet: a delayed one is cancelled.
+    /// Finishes a message that nobody has leased: a delayed one is cancelled.
     async fn cancel_message(
         &self,
         caller: &Caller,

@@ -98,6 +98,28 @@ fn a_lease_that_is_over_settles_nothing_even_if_nobody_took_the_message_since() 
 }
 
 #[test]
+fn how_leases_stand_can_be_asked_without_settling_them() {
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 4);
+    let grants = bench.receive(&queue, 3);
+    bench.settle(&queue, &single(&grants[0], 0), SettleAction::Ack);
+    bench.settle(&queue, &single(&grants[0], 1), SettleAction::Release { delay: LEASE });
+    let before = bench.ledger.snapshot();
+    let ask = |bench: &Bench, generation| {
+        let items = vec![item(&lakefall_queue::ledger::Grant { count: 5, ..grants[0] }, SettleAction::Ack)];
+        let leases = SettleMessages { queue: queue.id, generation, version: None, items };
+        let Ok(Answer::QueueLeases(runs)) = bench.ledger.query(&Query::QueueLeases(leases)) else { panic!("no answer") };
+        runs.into_iter().flat_map(|run| std::iter::repeat_n(run.outcome, run.count as usize)).collect::<Vec<_>>()
+    };
+    let until = Until(START.plus(LEASE));
+    assert_eq!(ask(&bench, queue.generation), [Done, Expired, until, Unknown, Unknown]);
+    assert_eq!(ask(&bench, queue.generation + 1), [Expired, Expired, Expired, Expired, Unknown], "of before it was moved");
+    assert!(before == bench.ledger.snapshot());
+    bench.pass(LEASE);
+    bench.receive(&queue, 0);
+    assert_eq!(ask(&bench, queue.generation)[2], Expired);
+}
+
+#[test]
 fn what_was_never_leased_is_unknown() {
     let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 5);
     let grants = bench.receive(&queue, 1);
@@ -123,6 +145,42 @@ fn a_released_message_comes_back_after_its_delay_and_with_none_at_once() {
     assert!(bench.receive(&queue, 9).is_empty());
     bench.pass(Duration::from_millis(1));
     assert_eq!(offsets(&bench.receive(&queue, 9)), [1]);
+}
+
+#[test]
+fn giving_back_twice_is_done_until_the_message_is_leased_again() {
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 1);
+    let grants = bench.receive(&queue, 1);
+    let release = SettleAction::Release { delay: Duration::from_secs(5) };
+    for action in [release, release, SettleAction::Extend { lease: Duration::ZERO }] {
+        assert_eq!(bench.settle(&queue, &grants[0], action), [Done]);
+    }
+    assert!(bench.entries.last().unwrap().commands.is_empty(), "the first one's delay stands");
+    for action in [SettleAction::Ack, SettleAction::Bury, SettleAction::Extend { lease: LEASE }] {
+        assert_eq!(bench.settle(&queue, &grants[0], action), [Expired]);
+    }
+    bench.pass(Duration::from_secs(5));
+    bench.receive(&queue, 1);
+    assert_eq!(bench.settle(&queue, &grants[0], release), [Expired]);
+}
+
+#[test]
+fn a_lease_that_was_delivered_to_nobody_is_an_attempt_but_no_delivery() {
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 2);
+    let grants = bench.receive(&queue, 2);
+    assert_eq!((grants[0].attempt, grants[0].deliveries()), (1, 1));
+    let undelivered = SettleAction::Undelivered { delay: Duration::from_secs(5) };
+    assert_eq!(bench.settle(&queue, &single(&grants[0], 0), undelivered), [Done]);
+    assert_eq!(bench.settle(&queue, &single(&grants[0], 0), undelivered), [Done], "once");
+    bench.settle(&queue, &single(&grants[0], 1), SettleAction::Release { delay: Duration::from_secs(5) });
+    assert!(bench.receive(&queue, 2).is_empty());
+    bench.pass(Duration::from_secs(5));
+    let grants = bench.receive(&queue, 2);
+    let told: Vec<_> = grants.iter().map(|grant| (grant.first.0, grant.attempt, grant.undelivered, grant.deliveries())).collect();
+    assert_eq!(told, [(0, 2, 1, 1), (1, 2, 0, 2)]);
+    bench.pass(LEASE);
+    assert_eq!(bench.receive(&queue, 1)[0].deliveries(), 2, "it may have been delivered");
+    assert!(bench.ledger.snapshot() == bench.replayed().snapshot());
 }
 
 #[test]
@@ -279,21 +337,23 @@ fn no_more_than_max_in_flight_are_leased_and_who_waits_is_told_when_there_is_roo
 }
 
 #[test]
-fn a_message_is_cancelled_whether_it_is_delayed_leased_or_not_even_looked_at() {
+fn a_message_is_cancelled_whether_it_is_delayed_or_not_even_looked_at_but_not_while_somebody_has_it() {
     let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 2);
     let later = Mark { not_before: Some(START.plus(LEASE)), ..mark(0) };
     let grants = bench.receive_marked(&queue, vec![later], 1);
     assert_eq!(offsets(&grants), [1]);
     bench.append(queue.sources[0].topic, 2);
-    for offset in [0, 1, 3] {
-        let message = lakefall_queue::ledger::Grant { first: Offset(offset), attempt: 0, ..grants[0] };
-        assert_eq!(bench.settle(&queue, &message, SettleAction::Cancel), [Done]);
-        assert_eq!(bench.settle(&queue, &message, SettleAction::Cancel), [Expired], "it is finished");
+    let message = |offset| lakefall_queue::ledger::Grant { first: Offset(offset), attempt: 0, ..grants[0] };
+    for offset in [0, 3] {
+        assert_eq!(bench.settle(&queue, &message(offset), SettleAction::Cancel), [Done]);
+        assert_eq!(bench.settle(&queue, &message(offset), SettleAction::Cancel), [Expired], "it is finished");
     }
+    assert_eq!(bench.settle(&queue, &message(1), SettleAction::Cancel), [Expired], "it is leased");
+    bench.settle(&queue, &grants[0], SettleAction::Release { delay: LEASE });
+    assert_eq!(bench.settle(&queue, &message(1), SettleAction::Cancel), [Done]);
     bench.pass(LEASE);
     assert_eq!(offsets(&bench.receive(&queue, 10)), [2]);
-    let beyond = lakefall_queue::ledger::Grant { first: Offset(4), ..grants[0] };
-    assert_eq!(bench.settle(&queue, &beyond, SettleAction::Cancel), [Unknown]);
+    assert_eq!(bench.settle(&queue, &message(4), SettleAction::Cancel), [Unknown]);
 }
 
 #[test]
@@ -371,6 +431,25 @@ fn an_atom_that_a_full_queue_has_no_room_for_is_refused_as_a_whole() {
 }
 
 #[test]
+fn what_an_atom_acknowledges_makes_room_for_what_it_appends() {
+    for overflow in [Overflow::Reject, Overflow::DropOldest] {
+        let (mut bench, queue) = Bench::with_messages(bounded(3, overflow), 3);
+        let topic = queue.sources[0].topic;
+        let grants = bench.receive(&queue, 1);
+        let slice = |records| (topic, P0, Slice { length: 10, records, atom: Some(0), ..Slice::default() });
+        let items = vec![item(&grants[0], SettleAction::Ack)];
+        let settles = vec![SettleMessages { queue: queue.id, generation: queue.generation, version: None, items }];
+        let atom = Atom { namespace: ns(), idempotency: None, layout: Vec::new(), cursors: Vec::new(), settles };
+        if overflow == Overflow::Reject {
+            let full = AtomOutcome::Refused(Refusal::QueueFull { queue: queue_name("work"), max_depth: 3 });
+            assert_eq!(bench.commit(vec![slice(2)], vec![atom.clone()]).atoms, [full], "one leaves, two come");
+        }
+        assert_eq!(bench.commit(vec![slice(1)], vec![atom]).atoms, [AtomOutcome::Applied]);
+        assert_eq!(offsets(&bench.receive(&queue, 10)), [1, 2, 3], "none had to go for it");
+    }
+}
+
+#[test]
 fn a_queue_that_drops_keeps_its_newest_messages_and_those_that_are_leased() {
     let (mut bench, queue) = Bench::with_messages(bounded(5, Overflow::DropOldest), 5);
     let topic = queue.sources[0].topic;
@@ -386,6 +465,27 @@ fn a_queue_that_drops_keeps_its_newest_messages_and_those_that_are_leased() {
 }
 
 #[test]
+fn nothing_is_finished_for_good_by_settings_that_are_not_the_queues_any_more() {
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 2);
+    let grants = bench.receive(&queue, 2);
+    bench.put_topic("letters", 1);
+    let changed = bench.put("work", QueueConfig { topics: vec![topic_name("work")], ..with_dead_letters("letters") });
+    assert_eq!((queue.version, changed.version, changed.generation), (1, 2, queue.generation));
+    let bury = |version| SettleMessages {
+        queue: queue.id,
+        generation: queue.generation,
+        version,
+        items: vec![item(&single(&grants[0], 0), SettleAction::Bury)],
+    };
+    assert_eq!(bench.refusal(Command::Settle(bury(Some(1)))), Error::QueueChanged("work".to_owned()));
+    let atom = |version| Atom { namespace: ns(), idempotency: None, layout: Vec::new(), cursors: Vec::new(), settles: vec![bury(version)] };
+    let stale = Refusal::QueueChanged { queue: queue_name("work") };
+    assert_eq!(bench.commit(Vec::new(), vec![atom(Some(1))]).atoms, [AtomOutcome::Refused(stale)]);
+    assert_eq!(bench.commit(Vec::new(), vec![atom(Some(2))]).atoms, [AtomOutcome::Applied]);
+    assert_eq!(bench.settle(&queue, &single(&grants[0], 1), SettleAction::Ack), [Done], "an ack hangs on no settings");
+}
+
+#[test]
 fn an_atom_settles_all_its_leases_or_nothing() {
     let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 3);
     let grants = bench.receive(&queue, 2);
@@ -395,7 +495,7 @@ fn an_atom_settles_all_its_leases_or_nothing() {
         idempotency: None,
         layout: Vec::new(),
         cursors: Vec::new(),
-        settles: vec![SettleMessages { queue: queue.id, generation: queue.generation, items }],
+        settles: vec![SettleMessages { queue: queue.id, generation: queue.generation, version: None, items }],
     };
     let slice = || vec![(out, P0, Slice { length: 10, records: 1, atom: Some(0), ..Slice::default() })];
     let lease = |offset| Refusal::Lease { queue: queue.id, topic: grants[0].topic, partition: P0, offset: Offset(offset) };
@@ -627,13 +727,14 @@ fn a_million_messages_in_flight_cost_16_bytes_each_and_finished_ones_a_bit() {
         first: Offset(1),
         count: MESSAGES - 1,
         attempt: 1,
+        undelivered: 0,
         lease_until: START.plus(LEASE),
     };
     // Every second one first: no run of them is all finished, and half of the entries stay.
     let of =
         |offset: u32| lakefall_queue::ledger::SettleItem { first: Offset(u64::from(offset)), count: 1, ..item(&all, SettleAction::Ack) };
     let items = (1..MESSAGES).filter(|offset| offset % 4_096 != 7).map(of).collect();
-    let command = SettleMessages { queue: queue.id, generation: queue.generation, items };
+    let command = SettleMessages { queue: queue.id, generation: queue.generation, version: None, items };
     bench.apply(Command::Settle(command));
     let holes = f64::from(MESSAGES / 4_096 + 1);
     let bits = bench.numbers(&queue).state_bytes as f64 * 8.0 / f64::from(MESSAGES);

@@ -108,7 +108,7 @@ fn an_acknowledgement_of_a_hundred_messages_one_after_another_is_a_few_bytes() {
         attempt: 1,
         action: SettleAction::Ack,
     };
-    let settle = |items| encode_command(&Command::Settle(SettleMessages { queue: QueueId(3), generation: 1, items })).len();
+    let settle = |items| encode_command(&Command::Settle(SettleMessages { queue: QueueId(3), generation: 1, version: None, items })).len();
     assert!(settle(vec![item(1 << 40, 100)]) <= 32, "{}", settle(vec![item(1 << 40, 100)]));
     let scattered: Vec<SettleItem> = (0..100).map(|n| item((1 << 40) + 3 * n, 1)).collect();
     assert!(settle(scattered.clone()) <= 32 + 2 * 100, "{}", settle(scattered));

@@ -204,6 +204,7 @@ fn version_1_queues() -> JournalEntry {
     let settle = SettleMessages {
         queue,
         generation: 2,
+        version: None,
         items: vec![
             item(103, 100, 1, SettleAction::Ack),
             item(210, 1, 1, SettleAction::Ack),
@@ -241,9 +242,29 @@ fn version_1_queues() -> JournalEntry {
     }
 }
 
+/// What was added to settlements after that.
+fn version_1_settles() -> JournalEntry {
+    let (queue, topic) = (QueueId::new(ShardId(3), 9), TopicId::new(ShardId(3), 7));
+    let item = |first, action| SettleItem { topic, partition: PartitionIndex(1), first: Offset(first), count: 1, attempt: 3, action };
+    let undelivered = SettleAction::Undelivered { delay: Duration::from_millis(250) };
+    let settle = |version, items| Command::Settle(SettleMessages { queue, generation: 2, version, items });
+    JournalEntry {
+        shard: ShardId(3),
+        seq: JournalSeq(1_000_003),
+        epoch: Epoch(9),
+        time: AT,
+        commands: vec![settle(Some(4), vec![item(103, SettleAction::Bury)]), settle(None, vec![item(104, undelivered)])],
+    }
+}
+
 #[test]
 fn the_frozen_journal_entries_of_version_1_decode_to_the_same_commands_and_back() {
-    for (file, entry) in [("journal_entry_v1.hex", version_1()), ("journal_entry_v1_queues.hex", version_1_queues())] {
+    let samples = [
+        ("journal_entry_v1.hex", version_1()),
+        ("journal_entry_v1_queues.hex", version_1_queues()),
+        ("journal_entry_v1_settles.hex", version_1_settles()),
+    ];
+    for (file, entry) in samples {
         let path = frozen(file);
         if std::env::var_os("UPDATE_FROZEN").is_some() {
             std::fs::write(&path, to_hex(&entry.encode())).unwrap();

@@ -19,8 +19,21 @@ use crate::ingest::{Binding, OrderKey, Part, PartOutcome, Routed, Settled, Submi
 /// Times a request is submitted anew when its topic changed under it, or records of it turned out to be stored already.
 pub(super) const ATTEMPTS: usize = 8;
 
+/// How much is judged together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// Each partition's records by themselves, or together with what others sent at the same moment.
+    Apart,
+    /// All records of the request, if they lie in several partitions.
+    Whole,
+    /// As [`Judged::Whole`], and never together with what others sent.
+    Alone,
+}
+
 /// A request as it waits for its answer.
 pub(super) struct Waiting {
+    /// Others' records may be judged together with its own.
+    shares: bool,
     layout: Vec<LayoutRun>,
     parts: Vec<(PartitionIndex, u64)>,
     settled: oneshot::Receiver<Result<Settled>>,
@@ -52,18 +65,23 @@ impl Engine {
         }
         let retry = TopicAppend { records: Vec::new(), ..batch.clone_settings() };
         let mut records = batch.records;
+        let mut judged = if idempotency.is_some() || atomic { Judged::Whole } else { Judged::Apart };
         for attempt in 1.. {
             let topic = self.topic(caller, &retry.topic).await?;
-            // Kept for another attempt only where the topic may be stale; the clones share their bytes.
+            // Kept for another attempt; the clones share their bytes.
             let spare = records.clone();
-            let bound = idempotency.is_some() || atomic;
             let one = TopicAppend { records, ..retry.clone_settings() };
             let waiting =
-                self.submit_one(caller, &topic, one, idempotency.as_ref(), bound, order.clone(), std::mem::take(&mut admission))?;
+                self.submit_one(caller, &topic, one, idempotency.as_ref(), judged, order.clone(), std::mem::take(&mut admission))?;
             drop(turn.take());
             match waiting.answer(0).await {
                 Err(Answered::TopicGone) if attempt < ATTEMPTS => {
                     self.topics.forget(&caller.namespace, &retry.topic);
+                    records = spare;
+                }
+                // What came at the same moment has no room together; of its own, it may have.
+                Err(Answered::Crowded(_)) if attempt < ATTEMPTS => {
+                    judged = Judged::Alone;
                     records = spare;
                 }
                 Err(answered) => return Err(answered.into_error()),
@@ -81,15 +99,22 @@ impl Engine {
         topic: &Arc<Topic>,
         batch: TopicAppend,
         idempotency: Option<&Idempotency>,
-        bound: bool,
+        judged: Judged,
         order: Option<OrderKey>,
         admission: Admission,
     ) -> Result<Waiting> {
         check_sizes(topic, &batch.records, &self.limits)?;
         let bytes = batch.records.iter().map(Record::payload_bytes).sum();
-        let (parts, layout, order) = self.parts(topic, batch, idempotency, order, 0)?;
+        let (mut parts, layout, order) = self.parts(topic, batch, idempotency, order, 0)?;
+        if judged == Judged::Alone {
+            // What asks for something shares its slice with nobody, even if it asks for nothing in particular.
+            for part in &mut parts {
+                part.condition.get_or_insert_default();
+            }
+        }
         let sizes = parts.iter().map(|p| (p.partition, p.records.len() as u64)).collect();
-        let binds = idempotency.is_some() || (bound && parts.len() > 1);
+        let binds = idempotency.is_some() || (judged != Judged::Apart && parts.len() > 1);
+        let shares = !binds && order.is_none() && parts.iter().all(|part| part.condition.is_none());
         let binding = binds.then(|| Binding {
             namespace: caller.namespace.clone(),
             idempotency: idempotency.cloned(),
@@ -100,7 +125,7 @@ impl Engine {
         let (reply, settled) = oneshot::channel();
         let urgency = topic.config.urgency;
         self.ingest.submit(Submission { parts, binding, order, urgency, bytes, submitted: self.ingest.now(), reply, admission })?;
-        Ok(Waiting { layout, parts: sizes, settled })
+        Ok(Waiting { shares, layout, parts: sizes, settled })
     }
 
     /// A request's parts for one topic, their layout, and whose order they keep.
@@ -140,6 +165,8 @@ pub(super) enum Answered {
     TopicGone,
     /// An atomic request over several partitions: one of them, which is not told, has these records already.
     Bound(Vec<DedupHit>),
+    /// A queue had no room for all that came at the same moment; nothing of the request was stored.
+    Crowded(Error),
     Refused(Error),
 }
 
@@ -148,7 +175,7 @@ impl Answered {
         match self {
             Self::TopicGone => Refusal::TopicGone.into_error(),
             Self::Bound(hits) => Refusal::Deduplicated(hits).into_error(),
-            Self::Refused(error) => error,
+            Self::Crowded(error) | Self::Refused(error) => error,
         }
     }
 }
@@ -170,7 +197,11 @@ impl Waiting {
 
     /// The answer to the request's `append`th append.
     async fn answer(self, append: u32) -> Result<Appended, Answered> {
+        let shares = self.shares;
         let (settled, layout, parts) = self.settled().await?;
+        if let Some(refusal) = full(&settled).filter(|_| shares) {
+            return Err(Answered::Crowded(refusal.clone().into_error()));
+        }
         if let Some(replayed) = replayed(&settled, append)? {
             return Ok(replayed);
         }
@@ -198,6 +229,18 @@ impl Waiting {
         };
         Ok(layout.iter().flat_map(one).collect())
     }
+}
+
+/// The refusal of a full queue, if it was told of all parts.
+fn full(settled: &Settled) -> Option<&Refusal> {
+    let mut full = None;
+    for part in &settled.parts {
+        match part {
+            PartOutcome::Refused(refusal @ Refusal::QueueFull { .. }) => full = Some(refusal),
+            _ => return None,
+        }
+    }
+    full
 }
 
 /// One partition's records, each with its place.

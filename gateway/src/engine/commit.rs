@@ -13,7 +13,7 @@ use lakefall_service::failpoint;
 use tokio::sync::oneshot;
 
 use super::Engine;
-use super::append::{base, check_records, check_sizes, from_acks, lay_out, replayed_acks};
+use super::append::{ATTEMPTS, base, check_records, check_sizes, from_acks, lay_out, replayed_acks};
 use super::dedup::has_dedup_id;
 use super::resources::unexpected;
 use crate::ingest::{Binding, Part, Settled, Submission};
@@ -35,21 +35,34 @@ struct Along {
 impl Engine {
     pub(super) async fn commit_all(&self, caller: &Caller, commit: Commit) -> Result<Vec<Appended>> {
         failpoint::hit("k0");
-        let Commit { appends, cursors, settlements, idempotency, mut admission } = commit;
+        let Commit { mut appends, cursors, settlements, idempotency, mut admission } = commit;
         check(&appends, &cursors, &settlements)?;
-        let Settles { settles, letters, admission: room } = self.queues.settles(caller, settlements).await?;
-        let along = Along { cursors, settles, idempotency };
-        let held = along.settles.clone();
-        let committed = if appends.is_empty() && letters.is_empty() {
-            self.commit_bare(caller, along).await
-        } else {
-            admission.join(room);
-            self.commit_records(caller, appends, letters, along, admission).await
-        };
-        if committed.is_ok() {
-            self.queues.committed(&held);
+        for attempt in 1.. {
+            let Settles { settles, letters, admission: room } = self.queues.settles(caller, settlements.clone()).await?;
+            let along = Along { cursors: cursors.clone(), settles, idempotency: idempotency.clone() };
+            let held = along.settles.clone();
+            let committed = if appends.is_empty() && letters.is_empty() {
+                self.commit_bare(caller, along).await
+            } else {
+                // Kept for another attempt only where there may be one; the clones share their bytes, and the first one's room.
+                let spare = if settlements.is_empty() { Vec::new() } else { appends.clone() };
+                let mut admission = std::mem::take(&mut admission);
+                admission.join(room);
+                self.commit_records(caller, std::mem::replace(&mut appends, spare), letters, along, admission).await
+            };
+            match committed {
+                // What dies by it, and where its letter goes, is to be told by the settings as they are.
+                Err(Error::QueueChanged(_)) if attempt < ATTEMPTS => {
+                    settlements.iter().for_each(|of| self.queues.bell.known.forget(&caller.namespace, &of.queue));
+                }
+                Ok(_) => {
+                    self.queues.committed(&held);
+                    return committed;
+                }
+                Err(_) => return committed,
+            }
         }
-        committed
+        Err(Error::unavailable("the queue keeps changing"))
     }
 
     async fn commit_records(

@@ -11,7 +11,7 @@ use lakefall_queue::verbs::{AckRange, Admission, Appended, Caller, Idempotency, 
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Engine;
-use super::append::{ATTEMPTS, Answered, merge};
+use super::append::{ATTEMPTS, Answered, Judged, merge};
 use crate::ingest::OrderKey;
 use crate::read::Failure;
 
@@ -33,13 +33,14 @@ impl Engine {
         let settings = batch.clone_settings();
         let mut acks: Vec<Option<AckRange>> = vec![None; batch.records.len()];
         let (mut open, repeats) = first_of_each(&batch.records);
+        let judged = if atomic { Judged::Whole } else { Judged::Apart };
         let mut attempts = 0;
         while !open.is_empty() && attempts < ATTEMPTS {
             attempts += 1;
             let topic = self.topic(caller, &settings.topic).await?;
             let records: Vec<Record> = open.iter().map(|i| batch.records[*i].clone()).collect();
             let one = TopicAppend { records, ..settings.clone_settings() };
-            let waiting = self.submit_one(caller, &topic, one, None, atomic, order.clone(), std::mem::take(&mut admission))?;
+            let waiting = self.submit_one(caller, &topic, one, None, judged, order.clone(), std::mem::take(&mut admission))?;
             match waiting.per_record().await {
                 Err(Answered::TopicGone) => self.topics.forget(&caller.namespace, &settings.topic),
                 Err(Answered::Bound(hits)) => {

@@ -251,7 +251,7 @@ impl Engine {
         let known = self.queues.known(caller, name).await?;
         let source = known.queue.sources.iter().find(|source| source.name == *topic).ok_or_else(none)?;
         let item = SettleItem { topic: source.topic, partition, first: offset, count: 1, attempt: 0, action: SettleAction::Cancel };
-        let settle = SettleMessages { queue: known.queue.id, generation: known.queue.generation, items: vec![item] };
+        let settle = SettleMessages { queue: known.queue.id, generation: known.queue.generation, version: None, items: vec![item] };
         match self.execute(&caller.namespace, Command::Settle(settle)).await? {
             Reply::Settled(runs) => match runs.first().map(|run| run.outcome) {
                 Some(SettleOutcome::Done | SettleOutcome::Until(_)) => Ok(()),

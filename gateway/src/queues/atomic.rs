@@ -56,11 +56,12 @@ impl Queues {
     pub(crate) async fn settles(&self, caller: &Caller, settlements: Vec<QueueSettlements>) -> Result<Settles> {
         let mut all = Settles::default();
         for QueueSettlements { queue: name, settlements } in settlements.into_iter().filter(|of| !of.settlements.is_empty()) {
-            let known = self.known(caller, &name).await?;
+            let open = |one: &Settlement| self.receipts.open(&one.receipt).map_err(|_| Error::ReceiptForged);
+            let receipts = settlements.iter().map(open).collect::<Result<Vec<_>>>()?;
+            let known = self.known_to(caller, &name, &receipts).await?;
             let queue = &known.queue;
             let (mut items, mut dying, mut generation) = (Vec::with_capacity(settlements.len()), Vec::new(), None);
-            for Settlement { receipt, verdict } in settlements {
-                let receipt = self.receipts.open(&receipt).map_err(|_| Error::ReceiptForged)?;
+            for (Settlement { verdict, .. }, receipt) in settlements.into_iter().zip(receipts) {
                 if receipt.queue != queue.id {
                     return Err(Error::ReceiptNotFound(name));
                 }
@@ -72,7 +73,10 @@ impl Queues {
             }
             items.sort_unstable_by_key(|item| (item.topic, item.partition, item.first));
             self.letters(queue, dying, &mut all).await?;
-            let settle = SettleMessages { queue: queue.id, generation: generation.unwrap_or_default(), items: joined(items.into_iter()) };
+            // Whether there is a letter, and what is the last attempt, the settings say.
+            let version = items.iter().any(|item| item.action == SettleAction::Bury).then_some(queue.version);
+            let (generation, items) = (generation.unwrap_or_default(), joined(items.into_iter()));
+            let settle = SettleMessages { queue: queue.id, generation, version, items };
             all.settles.push(settle);
         }
         Ok(all)
@@ -83,12 +87,12 @@ impl Queues {
         let now = self.mover.ambient.now();
         for SettleMessages { queue, items, .. } in settles {
             let Some(desk) = self.bell.find(*queue) else { continue };
-            for SettleItem { topic, partition, first, count, action, .. } in items {
+            for SettleItem { topic, partition, first, count, attempt, action } in items {
                 let until = match action {
                     SettleAction::Extend { lease } if !lease.is_zero() => Some(now.plus(*lease)),
                     _ => None,
                 };
-                (0..u64::from(*count)).for_each(|i| desk.credits.settled((*topic, *partition, first.plus(i)), until));
+                (0..u64::from(*count)).for_each(|i| desk.credits.settled((*topic, *partition, first.plus(i)), *attempt, until));
             }
             desk.settled();
         }
@@ -96,20 +100,20 @@ impl Queues {
 
     /// What happens to a message. One that dies is noted where there is a topic for it.
     fn action(&self, queue: &Queue, receipt: &Receipt, verdict: Verdict, dying: &mut Vec<Dying>) -> SettleAction {
-        let is_last = queue.config.attempts().is_some_and(|attempts| receipt.attempt >= attempts);
+        let is_last = queue.config.attempts().is_some_and(|attempts| receipt.deliveries() >= attempts);
         let (cause, error) = match verdict {
             Verdict::Ack => return SettleAction::Ack,
             Verdict::Extend { lease } => return SettleAction::Extend { lease },
             Verdict::Nack { delay, .. } if !is_last => {
-                let delay = delay.unwrap_or_else(|| self.backoff(queue, receipt.attempt));
+                let delay = delay.unwrap_or_else(|| self.backoff(queue, receipt.deliveries()));
                 return SettleAction::Release { delay };
             }
             Verdict::Nack { reason, .. } => (Cause::Nacked, reason),
             Verdict::Reject { reason } => (Cause::Rejected, reason),
         };
         if queue.config.dead_letter.is_some() {
-            let Receipt { topic, partition, offset, attempt, .. } = *receipt;
-            dying.push(Dying { topic, partition, offset, attempt, cause, error, record: None });
+            let Receipt { topic, partition, offset, attempt, undelivered, .. } = *receipt;
+            dying.push(Dying { topic, partition, offset, attempt, undelivered, cause, error, record: None });
         }
         SettleAction::Bury
     }

@@ -45,19 +45,20 @@ impl Bell {
         self.lock().of.get(&queue).cloned()
     }
 
-    /// Nobody works at the desk any more: it goes unless somebody else holds it.
-    pub(super) fn close(&self, desk: &Arc<Desk>) -> bool {
+    /// Somebody leaves a desk: who is the last, while nobody works or waits there, takes it away.
+    pub(super) fn close(&self, desk: Arc<Desk>) {
         let mut desks = self.lock();
-        // The map's and the caller's.
-        if Arc::strong_count(desk) > 2 || !desk.is_empty() {
-            return false;
+        let (queue, empty) = (desk.queue, desk.is_empty());
+        // Within the lock: of two who leave at once, one must see itself as the last.
+        drop(desk);
+        if !empty || desks.of.get(&queue).is_none_or(|desk| Arc::strong_count(desk) > 1) {
+            return;
         }
-        desks.of.remove(&desk.queue);
+        desks.of.remove(&queue);
         desks.readers.retain(|_, queues| {
-            queues.remove(&desk.queue);
+            queues.remove(&queue);
             !queues.is_empty()
         });
-        true
     }
 
     /// Records were appended.
@@ -94,5 +95,67 @@ impl Bell {
 
     fn lock(&self) -> MutexGuard<'_, Desks> {
         self.desks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use lakefall_metadata::{Identity, News};
+    use lakefall_queue::error::{Error, Result};
+    use lakefall_queue::ledger::{Answer, Command, Query, Reply};
+    use lakefall_queue::queue::{QueueConfig, Source};
+    use lakefall_queue::{ShardId, Timestamp, TopicName};
+    use tokio::sync::broadcast;
+
+    use super::*;
+
+    /// A metadata service that nobody asks.
+    struct Nobody;
+
+    #[async_trait]
+    impl Metadata for Nobody {
+        fn shards(&self) -> u32 {
+            1
+        }
+
+        async fn execute(&self, _: ShardId, _: Command) -> Result<Reply> {
+            Err(Error::unavailable("nobody is there"))
+        }
+
+        async fn query(&self, _: ShardId, _: Query) -> Result<Answer> {
+            Err(Error::unavailable("nobody is there"))
+        }
+
+        fn subscribe(&self) -> broadcast::Receiver<Arc<News>> {
+            broadcast::channel(1).1
+        }
+
+        async fn identity(&self) -> Result<Identity> {
+            Err(Error::unavailable("nobody is there"))
+        }
+    }
+
+    #[test]
+    fn a_desk_stays_until_the_last_one_leaves_it_whoever_that_is() {
+        let bell = Bell::new(Arc::new(Nobody));
+        let topic = TopicId::new(ShardId(0), 1);
+        let queue = Queue {
+            namespace: NamespaceName::default_name(),
+            name: QueueName::new("q").unwrap(),
+            id: QueueId::new(ShardId(0), 2),
+            version: 1,
+            generation: 1,
+            created_at: Timestamp::default(),
+            config: QueueConfig::default(),
+            bindings: Default::default(),
+            sources: vec![Source { topic, name: TopicName::new("q").unwrap(), partitions: 1 }],
+        };
+        let (dispatcher, consumer) = (bell.desk(&queue), bell.desk(&queue));
+        bell.close(dispatcher);
+        assert!(bell.find(queue.id).is_some(), "a consumer holds it");
+        bell.close(consumer);
+        assert!(bell.find(queue.id).is_none());
+        assert!(bell.lock().readers.is_empty());
     }
 }

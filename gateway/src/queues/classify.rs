@@ -9,7 +9,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::known::Known;
 
-/// A message that was due for longer than this needs no mark: no clock is that wrong.
+/// A message that was due for longer than this needs no mark, and one that expired before it is finished unleased: no clock is
+/// that wrong.
 const LONG_DUE: Duration = Duration::from_secs(60);
 
 /// Records of a partition, and what was found in them.
@@ -34,7 +35,8 @@ pub(super) fn classify(
     for record in records.into_iter().filter(|record| record.offset >= from && record.offset < to) {
         skip(&mut classified, next, record.offset);
         next = record.offset.plus(1);
-        if is_over(&known.queue, &record, now) || !known.filters.take(topic, name, &record) {
+        // What expired lately by this gateway's clock is judged by the ledger's, once it is leased.
+        if is_over(&known.queue, &record, now.minus(LONG_DUE)) || !known.filters.take(topic, name, &record) {
             skip(&mut classified, record.offset, next);
             continue;
         }

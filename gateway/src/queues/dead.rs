@@ -58,6 +58,8 @@ pub(crate) struct Dying {
     pub(crate) offset: Offset,
     /// The attempt under which it is leased, as its grant or receipt says.
     pub(crate) attempt: u32,
+    /// Leases before this one that were delivered to nobody.
+    pub(crate) undelivered: u32,
     pub(crate) cause: Cause,
     /// The consumer's words.
     pub(crate) error: Option<String>,
@@ -70,7 +72,7 @@ type Batch = Vec<(usize, Dying, Option<Record>)>;
 
 /// Moves messages of `queue` to its dead-letter topic; without one they are only finished. Answers in the order given:
 /// [`Settled::Ok`] is finished, and stored as a dead letter; after [`Settled::Failed`] the message is still there, and comes
-/// again when its lease is over.
+/// again when its lease is over. [`Error::QueueChanged`] says that `queue` is not as it is told here any more.
 ///
 /// A record that is below the log start by now, or whose topic was deleted, has nothing left to be stored: the message is
 /// finished, which is logged and counted. One that cannot be read right now stays a message.
@@ -101,11 +103,19 @@ pub(crate) async fn bury(mover: &Mover, queue: &Queue, dying: Vec<Dying>) -> Vec
     let mut by_partition: BTreeMap<(TopicId, PartitionIndex), BTreeMap<Offset, (usize, Dying)>> = BTreeMap::new();
     for (at, dying) in to_read {
         let same = by_partition.entry((dying.topic, dying.partition)).or_default();
-        if let Some((first, _)) = same.get(&dying.offset) {
-            // Named twice: whoever comes first decides, the second is told the same as if it had come later.
-            answers[at] =
-                Settled::Failed(Error::invalid("receipts", format!("the message stands in this request twice: see item {first}")));
-            continue;
+        // Named twice: a lease is over when there is a newer one.
+        match same.get(&dying.offset) {
+            Some((_, known)) if known.attempt > dying.attempt => {
+                answers[at] = Settled::Expired;
+                continue;
+            }
+            Some((first, known)) if known.attempt == dying.attempt => {
+                let reason = format!("the message stands in this request twice: see item {first}");
+                answers[at] = Settled::Failed(Error::invalid("receipts", reason));
+                continue;
+            }
+            Some((first, _)) => answers[*first] = Settled::Expired,
+            None => {}
         }
         same.insert(dying.offset, (at, dying));
     }
@@ -202,6 +212,11 @@ async fn store(mover: &Mover, queue: &Queue, target: &Arc<Topic>, batch: Batch, 
                     Err(error) => error,
                 }
             }
+            Err(Refused::Refusal(refusal @ Refusal::QueueChanged { .. })) => {
+                let error = refusal.into_error();
+                batch.iter().for_each(|(at, _, _)| answers[*at] = Settled::Failed(error.clone()));
+                return;
+            }
             Err(Refused::Refusal(refusal)) => refusal.into_error(),
             Err(Refused::Failed(error)) => error,
         };
@@ -264,16 +279,19 @@ fn settles(queue: &Queue, batch: &Batch, action: SettleAction) -> SettleMessages
         attempt: dying.attempt,
         action,
     };
-    SettleMessages { queue: queue.id, generation: queue.generation, items: batch.iter().map(item).collect() }
+    // Whether there is a letter, and what is the last attempt, the settings say.
+    let version = (action == SettleAction::Bury).then_some(queue.version);
+    SettleMessages { queue: queue.id, generation: queue.generation, version, items: batch.iter().map(item).collect() }
 }
 
 /// A message as it goes to the dead letters: what producers said of delivery and repetition no longer holds.
 pub(crate) fn letter(queue: &Queue, dying: &Dying, record: StoredRecord, now: Timestamp) -> Record {
     let from = queue.sources.iter().find(|source| source.topic == dying.topic);
+    let deliveries = dying.attempt.saturating_sub(dying.undelivered);
     let delivered = match dying.cause {
         // Whoever is granted it only to move it may fail and leave it to the next: those leases delivered nothing.
-        Cause::Granted => dying.attempt.saturating_sub(1).min(queue.config.attempts().unwrap_or(u32::MAX)),
-        Cause::Nacked | Cause::Rejected => dying.attempt,
+        Cause::Granted => deliveries.saturating_sub(1).min(queue.config.attempts().unwrap_or(u32::MAX)),
+        Cause::Nacked | Cause::Rejected => deliveries,
     };
     let reason = if dying.cause == Cause::Rejected { "rejected" } else { "max_attempts" };
     let header = |name: &str, value: String| Header { name: name.into(), value: Some(Bytes::from(value)) };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{Grant, SettleAction, SettleItem, SettleMessages};
-use lakefall_queue::queue::{Delivery, Message};
+use lakefall_queue::queue::{Delivery, Message, Settled};
 use lakefall_queue::verbs::Admission;
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord, Timestamp, TopicId, TopicName};
 
@@ -22,8 +22,8 @@ use super::receipts::Receipt;
 
 /// Partitions whose records are read at once.
 const AT_ONCE: usize = 4;
-/// How long a message whose record cannot be read waits before it is tried again.
-const UNREADABLE: Duration = Duration::from_secs(5);
+/// How long a message whose record cannot be read waits before it is tried again: at first, and in the end.
+const UNREADABLE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 
 /// A message's place.
 pub(super) type Place = (TopicId, PartitionIndex, Offset);
@@ -51,7 +51,7 @@ impl Drop for Handout {
             first: grant.first,
             count: grant.count,
             attempt: grant.attempt,
-            action: SettleAction::Release { delay: Duration::ZERO },
+            action: SettleAction::Undelivered { delay: Duration::ZERO },
         };
         let items = self.grants.iter().map(item).collect();
         give_back(&self.queues, &self.known, items);
@@ -60,11 +60,18 @@ impl Drop for Handout {
 
 /// Settles what is not delivered, in a task of its own: nobody waits for it, and if it fails the leases end by themselves.
 fn give_back(queues: &Arc<Queues>, known: &Known, items: Vec<SettleItem>) {
+    // What is over is finished, by what the settings say.
+    let (over, back): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.action == SettleAction::Ack);
+    settle(queues, known, Some(known.queue.version), over);
+    settle(queues, known, None, back);
+}
+
+fn settle(queues: &Arc<Queues>, known: &Known, version: Option<u64>, items: Vec<SettleItem>) {
     if items.is_empty() {
         return;
     }
     let mover = queues.mover.clone();
-    let settle = SettleMessages { queue: known.queue.id, generation: known.queue.generation, items };
+    let settle = SettleMessages { queue: known.queue.id, generation: known.queue.generation, version, items };
     queues.tasks.spawn("leases given back", async move {
         if let Err(error) = mover.settle(settle).await {
             tracing::debug!(%error, "leases that were not delivered could not be given back: they end by themselves");
@@ -101,9 +108,12 @@ pub(super) async fn deliver(mut handout: Handout, max_bytes: usize) -> Result<De
     let Sorted { messages, settle, dying, unreadable, .. } = sorted;
     give_back(&queues, &known, settle);
     if !dying.is_empty() {
-        let (mover, queue) = (queues.mover.clone(), known.queue.clone());
+        let (burying, queue) = (Arc::clone(&queues), known.queue.clone());
         queues.tasks.spawn("dead letters", async move {
-            bury(&mover, &queue, dying).await;
+            let buried = bury(&burying.mover, &queue, dying).await;
+            if buried.iter().any(|one| matches!(one, Settled::Failed(Error::QueueChanged(_)))) {
+                burying.bell.changed(&queue.namespace, &queue.name, queue.id);
+            }
         });
     }
     match unreadable {
@@ -168,7 +178,7 @@ fn offsets(grant: &Grant) -> impl Iterator<Item = Offset> + use<> {
 /// Sorts the messages of one grant.
 fn sort(handout: &Handout, grant: &Grant, records: &mut BTreeMap<Place, Found>, max_bytes: usize, into: &mut Sorted) {
     let known = &handout.known;
-    let dead = known.queue.config.attempts().is_some_and(|most| grant.attempt > most);
+    let dead = known.queue.config.attempts().is_some_and(|most| grant.deliveries() > most);
     let name = known.source(grant.topic).map(|source| &source.name);
     for offset in offsets(grant) {
         let place = (grant.topic, grant.partition, offset);
@@ -181,7 +191,7 @@ fn sort(handout: &Handout, grant: &Grant, records: &mut BTreeMap<Place, Found>, 
             (Found::Record(record), Some(name)) => {
                 let bytes = record.payload_bytes();
                 if !into.messages.is_empty() && into.bytes + bytes > max_bytes {
-                    into.settle(grant, offset, SettleAction::Release { delay: Duration::ZERO });
+                    into.settle(grant, offset, SettleAction::Undelivered { delay: Duration::ZERO });
                     continue;
                 }
                 into.bytes += bytes;
@@ -190,7 +200,7 @@ fn sort(handout: &Handout, grant: &Grant, records: &mut BTreeMap<Place, Found>, 
             // What is not in the log any more is finished.
             (Found::Gone, _) | (Found::Record(_), None) => into.settle(grant, offset, SettleAction::Ack),
             (Found::Failed(error), _) => {
-                into.settle(grant, offset, SettleAction::Release { delay: UNREADABLE });
+                into.settle(grant, offset, SettleAction::Undelivered { delay: unreadable(grant.undelivered) });
                 into.unreadable = Some(error);
             }
         }
@@ -198,8 +208,13 @@ fn sort(handout: &Handout, grant: &Grant, records: &mut BTreeMap<Place, Found>, 
 }
 
 fn dying(grant: &Grant, offset: Offset, record: Option<Box<StoredRecord>>) -> Dying {
-    let Grant { topic, partition, attempt, .. } = *grant;
-    Dying { topic, partition, offset, attempt, cause: Cause::Granted, error: None, record }
+    let Grant { topic, partition, attempt, undelivered, .. } = *grant;
+    Dying { topic, partition, offset, attempt, undelivered, cause: Cause::Granted, error: None, record }
+}
+
+/// How long a message waits that was not read, after so many leases that delivered nothing: the longer, the longer it lasts.
+fn unreadable(undelivered: u32) -> Duration {
+    UNREADABLE.0.saturating_mul(1 << undelivered.min(8)).min(UNREADABLE.1)
 }
 
 fn message(handout: &Handout, grant: &Grant, topic: &TopicName, record: StoredRecord) -> Message {
@@ -210,6 +225,7 @@ fn message(handout: &Handout, grant: &Grant, topic: &TopicName, record: StoredRe
         partition: grant.partition,
         offset: record.offset,
         attempt: grant.attempt,
+        undelivered: grant.undelivered,
     };
     let receipt = Some(handout.queues.receipts.seal(&receipt));
     Message { topic: topic.clone(), record, receipt, attempt: grant.attempt, lease_until: Some(grant.lease_until) }

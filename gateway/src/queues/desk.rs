@@ -11,6 +11,7 @@ use lakefall_queue::queue::Queue;
 use lakefall_queue::{NamespaceName, Offset, PartitionIndex, QueueId, QueueName, TopicId};
 use std::sync::Arc;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::consume::Credits;
 use super::deliver::Handout;
@@ -30,6 +31,7 @@ pub(crate) struct Desk {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Waiting>,
+    came: u64,
     working: bool,
     told: Told,
 }
@@ -56,6 +58,10 @@ pub(super) struct Waiting {
     pub(super) patient: bool,
     /// Nobody asked the ledger on its behalf.
     pub(super) fresh: bool,
+    /// When it goes, unless the ledger is being asked just then.
+    pub(super) until: Instant,
+    /// Tells it from others at the desk, which gives it.
+    pub(super) number: u64,
     /// `None`: there is nothing.
     pub(super) reply: oneshot::Sender<Result<Option<Handout>>>,
 }
@@ -73,23 +79,39 @@ impl Desk {
         })
     }
 
-    /// A receiver comes. Answers whether a dispatcher is to be started.
-    pub(super) fn wait(&self, waiting: Waiting) -> bool {
+    /// A receiver comes. Answers its number, and whether a dispatcher is to be started.
+    pub(super) fn wait(&self, waiting: Waiting) -> (u64, bool) {
         let mut state = self.lock();
-        state.waiting.push_back(waiting);
+        state.came += 1;
+        let number = state.came;
+        state.waiting.push_back(Waiting { number, ..waiting });
         let start = !state.working;
         state.working = true;
         drop(state);
         self.woken.notify_one();
-        start
+        (number, start)
     }
 
-    /// Receivers who got nothing go on waiting, before those who came later.
-    pub(super) fn wait_on(&self, mut waiting: Vec<Waiting>) {
+    /// Receivers who got nothing go on waiting, before those who came later. Whose time is up is told that there is nothing.
+    pub(super) fn wait_on(&self, waiting: Vec<Waiting>) {
+        let now = Instant::now();
+        let (over, mut waiting): (Vec<Waiting>, Vec<Waiting>) = waiting.into_iter().partition(|one| one.until <= now);
         let mut state = self.lock();
         while let Some(one) = waiting.pop() {
             state.waiting.push_front(one);
         }
+        drop(state);
+        for one in over {
+            let _ = one.reply.send(Ok(None));
+        }
+    }
+
+    /// A receiver goes away. Answers whether it may: the ledger may be asked on its behalf just now.
+    pub(super) fn withdraw(&self, number: u64) -> bool {
+        let mut state = self.lock();
+        let before = state.waiting.len();
+        state.waiting.retain(|one| one.number != number);
+        state.waiting.len() < before
     }
 
     /// Everything that was told since the last look.

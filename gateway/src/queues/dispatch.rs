@@ -51,6 +51,8 @@ struct Dispatcher {
     desk: Arc<Desk>,
     known: Option<Arc<Known>>,
     places: BTreeMap<(TopicId, PartitionIndex), Place>,
+    /// Where partitions end of which the ledger's answer is still to come: it may be older than the notice.
+    ahead: BTreeMap<(TopicId, PartitionIndex), Offset>,
     kept: Kept,
     /// Messages that could be leased, as told last.
     ready: u64,
@@ -73,6 +75,7 @@ pub(super) async fn run(queues: Arc<Queues>, desk: Arc<Desk>) {
         desk,
         known: None,
         places: BTreeMap::new(),
+        ahead: BTreeMap::new(),
         kept: Kept::default(),
         ready: 0,
         held_back: false,
@@ -85,6 +88,8 @@ pub(super) async fn run(queues: Arc<Queues>, desk: Arc<Desk>) {
         not_before: None,
     };
     dispatcher.serve().await;
+    let Dispatcher { queues, desk, .. } = dispatcher;
+    queues.bell.close(desk);
 }
 
 impl Dispatcher {
@@ -112,7 +117,6 @@ impl Dispatcher {
                 () = self.queues.stop.cancelled() => break,
             }
             if waiting == 0 && rounds.is_empty() && idle_since.elapsed() >= IDLE && self.desk.leave() {
-                self.queues.bell.close(&self.desk);
                 return;
             }
         }
@@ -135,9 +139,11 @@ impl Dispatcher {
         }
         self.poked |= told.poked;
         for (at, end) in told.ends {
-            if let Some(place) = self.places.get_mut(&at) {
-                place.end = place.end.max(end);
-            }
+            let known = match self.places.get_mut(&at) {
+                Some(place) => &mut place.end,
+                None => self.ahead.entry(at).or_insert(end),
+            };
+            *known = end.max(*known);
         }
         let now = Instant::now();
         self.not_before = self.not_before.filter(|again| *again > now);
@@ -236,6 +242,8 @@ impl Dispatcher {
         // Registers the desk with topics that came since.
         self.queues.bell.desk(&known.queue);
         self.places.clear();
+        // What was told so far, the ledger's next answer knows.
+        self.ahead.clear();
         self.kept.clear();
         (self.ready, self.held_back, self.told) = (0, false, false);
         self.known = Some(Arc::clone(&known));
@@ -299,10 +307,12 @@ impl Dispatcher {
     fn stand(&mut self, received: &Received) -> bool {
         let mut moved = !self.told;
         for state in &received.partitions {
-            let place = self.places.entry((state.topic, state.partition)).or_default();
+            let at = (state.topic, state.partition);
+            let ahead = self.ahead.remove(&at).unwrap_or_default();
+            let place = self.places.entry(at).or_default();
             moved |= state.scanned > place.scanned;
             place.scanned = place.scanned.max(state.scanned);
-            place.end = place.end.max(state.end);
+            place.end = place.end.max(state.end).max(ahead);
         }
         moved
     }

@@ -40,7 +40,7 @@ pub(crate) use known::Known;
 pub(crate) use mover::{Mover, refusal};
 pub(crate) use operations::Operations;
 pub use receipts::ReceiptKeys;
-pub(crate) use receipts::Receipts;
+pub(crate) use receipts::{Receipt, Receipts};
 pub(crate) use redrive::start as redrive;
 pub(crate) use request::Requests;
 
@@ -62,6 +62,17 @@ impl Queues {
     /// A queue with its filters, from memory or from its ledger.
     pub(crate) async fn known(&self, caller: &Caller, name: &QueueName) -> Result<Arc<Known>> {
         self.bell.known.get(&caller.namespace, name).await
+    }
+
+    /// A queue at least as new as these receipts: what this gateway remembers may be older than what it is shown.
+    pub(crate) async fn known_to(&self, caller: &Caller, name: &QueueName, receipts: &[Receipt]) -> Result<Arc<Known>> {
+        let known = self.known(caller, name).await?;
+        let newer = |receipt: &Receipt| (receipt.queue.0, receipt.generation) > (known.queue.id.0, known.queue.generation);
+        if !receipts.iter().any(newer) {
+            return Ok(known);
+        }
+        self.forget(&known.queue);
+        self.known(caller, name).await
     }
 
     /// The queue changed, or what is remembered of it turned out to be stale.

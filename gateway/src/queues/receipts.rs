@@ -2,7 +2,7 @@
 //! seal does not fit.
 //!
 //! A receipt is 54 bytes in base64url without padding, 72 characters: version (1), hint at the key (1), queue (8), generation
-//! (4), topic (8), partition (4), offset (8), attempt (4), all big-endian, and the first 16 bytes of HMAC-SHA256 over these 38.
+//! (4), topic (8), partition (4), offset (8), undelivered (12 bits) and attempt (20 bits), all big-endian, and the first 16 bytes of HMAC-SHA256 over these 38.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +21,9 @@ const LABEL: &[u8] = b"lakefall receipts 1";
 const VERSION: u8 = 1;
 /// Bytes of the fields.
 const FIELDS: usize = 38;
+/// Attempts that the ledger tells apart have so many bits.
+const ATTEMPT_BITS: u32 = 20;
+const ATTEMPT_MAX: u32 = (1 << ATTEMPT_BITS) - 1;
 /// Bytes of the seal.
 const SEAL: usize = 16;
 /// Characters of a receipt.
@@ -61,6 +64,15 @@ pub(crate) struct Receipt {
     pub(crate) partition: PartitionIndex,
     pub(crate) offset: Offset,
     pub(crate) attempt: u32,
+    /// Leases before this one that were delivered to nobody.
+    pub(crate) undelivered: u32,
+}
+
+impl Receipt {
+    /// How often the message was delivered, this time included.
+    pub(crate) fn deliveries(&self) -> u32 {
+        self.attempt.saturating_sub(self.undelivered)
+    }
 }
 
 /// Not a receipt of this service.
@@ -117,7 +129,8 @@ impl Receipts {
         bytes[14..22].copy_from_slice(&receipt.topic.0.to_be_bytes());
         bytes[22..26].copy_from_slice(&receipt.partition.0.to_be_bytes());
         bytes[26..34].copy_from_slice(&receipt.offset.0.to_be_bytes());
-        bytes[34..38].copy_from_slice(&receipt.attempt.to_be_bytes());
+        let attempts = receipt.undelivered << ATTEMPT_BITS | receipt.attempt & ATTEMPT_MAX;
+        bytes[34..38].copy_from_slice(&attempts.to_be_bytes());
         let seal = key.seal(&bytes[..FIELDS]);
         bytes[FIELDS..].copy_from_slice(&seal);
         let mut text = [0; TEXT];
@@ -146,7 +159,8 @@ impl Receipts {
             topic: TopicId(long(&bytes[14..22])),
             partition: PartitionIndex(short(&bytes[22..26])),
             offset: Offset(long(&bytes[26..34])),
-            attempt: short(&bytes[34..38]),
+            attempt: short(&bytes[34..38]) & ATTEMPT_MAX,
+            undelivered: short(&bytes[34..38]) >> ATTEMPT_BITS,
         })
     }
 }
@@ -183,6 +197,7 @@ mod tests {
         partition: PartitionIndex(3),
         offset: Offset(1 << 52),
         attempt: 12,
+        undelivered: 1_023,
     };
 
     #[test]

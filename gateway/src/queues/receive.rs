@@ -23,6 +23,8 @@ use super::mover::Found;
 
 /// How long is looked for a message on behalf of one who does not wait: a filter may pass over many.
 const LOOK_FOR: Duration = Duration::from_secs(5);
+/// How long one whose time is up waits for what the ledger is being asked on its behalf.
+const UNDER_WAY: Duration = Duration::from_secs(2);
 /// Longest name of a receive, in bytes.
 const REQUEST_ID_MAX: usize = 255;
 /// Bytes of messages peeked at.
@@ -35,8 +37,9 @@ impl Queues {
         let deadline = Instant::now() + if receive.wait.is_zero() { LOOK_FOR } else { receive.wait };
         loop {
             let known = self.known(caller, name).await?;
-            let desk = self.desk(&known)?;
-            let Some(handout) = self.wait(&desk, &receive, deadline).await? else { return Ok(Delivery::default()) };
+            // The desk is let go of before records are read: its dispatcher may leave meanwhile, and is to be the last.
+            let waited = self.wait(self.desk(&known)?, &receive, deadline).await?;
+            let Some(handout) = waited else { return Ok(Delivery::default()) };
             let delivery = deliver(handout, receive.max_bytes).await?;
             // What was leased may have been over or dead: then there may be more behind it.
             if !delivery.messages.is_empty() || Instant::now() >= deadline {
@@ -53,21 +56,28 @@ impl Queues {
     }
 
     /// Waits at a desk for leases. `None`: there are none, or the deadline came.
-    async fn wait(self: &Arc<Self>, desk: &Arc<Desk>, receive: &Receive, deadline: Instant) -> Result<Option<Handout>> {
-        let (reply, told) = oneshot::channel();
-        let starts = desk.wait(Waiting {
+    async fn wait(self: &Arc<Self>, desk: Arc<Desk>, receive: &Receive, deadline: Instant) -> Result<Option<Handout>> {
+        let (reply, mut told) = oneshot::channel();
+        let (number, starts) = desk.wait(Waiting {
             max: receive.max,
             max_bytes: receive.max_bytes,
             lease: receive.lease,
             request: receive.request_id.as_ref().map(|id| xxh3_128(id.as_bytes())),
             patient: !receive.wait.is_zero(),
             fresh: true,
+            until: deadline,
+            number: 0,
             reply,
         });
         if starts {
-            self.tasks.spawn("queue", dispatch::run(Arc::clone(self), Arc::clone(desk)));
+            self.tasks.spawn("queue", dispatch::run(Arc::clone(self), Arc::clone(&desk)));
         }
-        match tokio::time::timeout_at(deadline, told).await {
+        let mut answered = tokio::time::timeout_at(deadline, &mut told).await;
+        // What the ledger leases just now would be given back, and the next one who waits so shortly were no better off.
+        if answered.is_err() && !desk.withdraw(number) {
+            answered = tokio::time::timeout_at(deadline + UNDER_WAY, told).await;
+        }
+        match answered {
             Ok(Ok(told)) => told,
             Ok(Err(_)) => Err(Error::unavailable("the gateway is stopping")),
             Err(_) => Ok(None),

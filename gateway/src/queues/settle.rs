@@ -16,6 +16,8 @@ use super::dead::{Cause, Dying, bury};
 use super::known::Known;
 use super::receipts::Receipt;
 
+/// How often messages are settled anew when the queue's settings changed meanwhile.
+const TRIES: usize = 4;
 /// Longest reason, in bytes.
 const REASON_MAX: usize = 1_024;
 
@@ -30,17 +32,34 @@ impl Queues {
     pub(crate) async fn settle(&self, caller: &Caller, name: &QueueName, settlements: Vec<Settlement>) -> Result<Vec<Settled>> {
         check(&settlements)?;
         let receipts: Vec<Option<Receipt>> = settlements.iter().map(|one| self.receipts.open(&one.receipt).ok()).collect();
-        let known = self.known(caller, name).await?;
-        // What this gateway remembers may be older than a receipt that it is shown.
-        let newer = |receipt: &Receipt| (receipt.queue.0, receipt.generation) > (known.queue.id.0, known.queue.generation);
-        if receipts.iter().flatten().any(newer) {
+        let good: Vec<Receipt> = receipts.iter().flatten().copied().collect();
+        let mut known = self.known_to(caller, name, &good).await?;
+        let mut answers = self.settle_once(&known, &settlements, &receipts).await;
+        for _ in 1..TRIES {
+            let stale = |(_, answer): &(usize, &Settled)| matches!(answer, Settled::Failed(Error::QueueChanged(_)));
+            let again: Vec<usize> = answers.iter().enumerate().filter(stale).map(|(index, _)| index).collect();
+            if again.is_empty() {
+                break;
+            }
             self.forget(&known.queue);
+            match self.known(caller, name).await {
+                Ok(anew) => known = anew,
+                // The others are settled, and are told so.
+                Err(error) => {
+                    again.iter().for_each(|index| answers[*index] = Settled::Failed(error.clone()));
+                    break;
+                }
+            }
+            let some: Vec<Settlement> = again.iter().map(|index| settlements[*index].clone()).collect();
+            let receipts: Vec<Option<Receipt>> = again.iter().map(|index| receipts[*index]).collect();
+            let told = self.settle_once(&known, &some, &receipts).await;
+            again.into_iter().zip(told).for_each(|(index, told)| answers[index] = told);
         }
-        let known = self.known(caller, name).await?;
-        self.settle_once(&known, &settlements, receipts).await
+        count(&settlements, &answers);
+        Ok(answers)
     }
 
-    async fn settle_once(&self, known: &Arc<Known>, settlements: &[Settlement], receipts: Vec<Option<Receipt>>) -> Result<Vec<Settled>> {
+    async fn settle_once(&self, known: &Arc<Known>, settlements: &[Settlement], receipts: &[Option<Receipt>]) -> Vec<Settled> {
         let mut answers: Vec<Settled> = Vec::with_capacity(settlements.len());
         let mut items: Vec<(usize, SettleItem)> = Vec::new();
         let mut dying: Vec<(usize, Dying)> = Vec::new();
@@ -49,7 +68,7 @@ impl Queues {
         let mut again: Vec<(usize, usize)> = Vec::new();
         for (index, (settlement, receipt)) in settlements.iter().zip(receipts).enumerate() {
             answers.push(Settled::Failed(Error::unknown("the settlement was not answered")));
-            let receipt = match receipt {
+            let receipt = match *receipt {
                 Some(receipt) if receipt.queue == known.queue.id => receipt,
                 Some(_) => {
                     answers[index] = Settled::Unknown;
@@ -69,19 +88,19 @@ impl Queues {
                 continue;
             }
             first.insert(receipt, index);
-            let Receipt { topic, partition, offset, attempt, .. } = receipt;
-            match self.wish(&known.queue, &settlement.verdict, attempt) {
+            let Receipt { topic, partition, offset, attempt, undelivered, .. } = receipt;
+            match self.wish(&known.queue, &settlement.verdict, receipt.deliveries()) {
                 Wish::Settle(action) => items.push((index, SettleItem { topic, partition, first: offset, count: 1, attempt, action })),
                 Wish::Bury(cause, error) => {
-                    dying.push((index, Dying { topic, partition, offset, attempt, cause, error, record: None }));
+                    dying.push((index, Dying { topic, partition, offset, attempt, undelivered, cause, error, record: None }));
                 }
             }
         }
         let (indexes, dead): (Vec<usize>, Vec<Dying>) = dying.into_iter().unzip();
-        let places: Vec<_> = dead.iter().map(|dying| (dying.topic, dying.partition, dying.offset)).collect();
+        let places: Vec<_> = dead.iter().map(|dying| ((dying.topic, dying.partition, dying.offset), dying.attempt)).collect();
         let ((), buried) = futures::join!(self.settle_items(known, items, &mut answers), self.bury(known, dead));
         for ((index, place), settled) in indexes.into_iter().zip(places).zip(buried) {
-            if matches!(settled, Settled::Ok(_) | Settled::Expired) {
+            if !matches!(settled, Settled::Failed(_)) {
                 self.done(known, place, None);
             }
             answers[index] = settled;
@@ -89,39 +108,38 @@ impl Queues {
         for (index, before) in again {
             answers[index] = answers[before].clone();
         }
-        count(settlements, &answers);
         if let Some(desk) = self.bell.find(known.queue.id) {
             desk.settled();
         }
-        Ok(answers)
+        answers
     }
 
     async fn bury(&self, known: &Known, dead: Vec<Dying>) -> Vec<Settled> {
         if dead.is_empty() { Vec::new() } else { bury(&self.mover, &known.queue, dead).await }
     }
 
-    /// What a verdict means for a message at this attempt.
-    fn wish(&self, queue: &Queue, verdict: &Verdict, attempt: u32) -> Wish {
+    /// What a verdict means for a message that was delivered so often.
+    fn wish(&self, queue: &Queue, verdict: &Verdict, deliveries: u32) -> Wish {
         match verdict {
             Verdict::Ack => Wish::Settle(SettleAction::Ack),
             Verdict::Extend { lease } => Wish::Settle(SettleAction::Extend { lease: *lease }),
             Verdict::Reject { reason } => Wish::Bury(Cause::Rejected, reason.clone()),
-            Verdict::Nack { reason, .. } if queue.config.attempts().is_some_and(|most| attempt >= most) => {
+            Verdict::Nack { reason, .. } if queue.config.attempts().is_some_and(|most| deliveries >= most) => {
                 Wish::Bury(Cause::Nacked, reason.clone())
             }
             Verdict::Nack { delay, .. } => {
-                Wish::Settle(SettleAction::Release { delay: delay.unwrap_or_else(|| self.backoff(queue, attempt)) })
+                Wish::Settle(SettleAction::Release { delay: delay.unwrap_or_else(|| self.backoff(queue, deliveries)) })
             }
         }
     }
 
     /// How long a message waits after a nack that says nothing of it.
-    pub(crate) fn backoff(&self, queue: &Queue, attempt: u32) -> Duration {
+    pub(crate) fn backoff(&self, queue: &Queue, deliveries: u32) -> Duration {
         if queue.config.retry.min.is_zero() {
             return Duration::ZERO;
         }
         let draw = (self.mover.ambient.entropy.draw() as u32) as f64 / f64::from(u32::MAX);
-        queue.config.retry.delay(attempt, draw)
+        queue.config.retry.delay(deliveries, draw)
     }
 
     async fn settle_items(&self, known: &Known, mut items: Vec<(usize, SettleItem)>, answers: &mut [Settled]) {
@@ -131,7 +149,7 @@ impl Queues {
         items.sort_by_key(|(_, item)| (item.topic, item.partition, item.first));
         let places: Vec<(usize, SettleItem)> = items;
         let items = joined(places.iter().map(|(_, item)| *item));
-        let settle = SettleMessages { queue: known.queue.id, generation: known.queue.generation, items };
+        let settle = SettleMessages { queue: known.queue.id, generation: known.queue.generation, version: None, items };
         match self.mover.settle(settle).await {
             Ok(outcomes) => {
                 for ((index, item), outcome) in places.iter().zip(outcomes) {
@@ -143,7 +161,7 @@ impl Queues {
                         SettleOutcome::Unknown => Settled::Unknown,
                     };
                     let until = if let SettleOutcome::Until(until) = outcome { Some(until) } else { None };
-                    self.done(known, place, until);
+                    self.done(known, (place, item.attempt), until);
                 }
             }
             Err(error) => {
@@ -155,9 +173,9 @@ impl Queues {
     }
 
     /// A lease is over, or goes on until then: whoever leases on credit may lease another.
-    fn done(&self, known: &Known, place: super::deliver::Place, until: Option<lakefall_queue::Timestamp>) {
+    fn done(&self, known: &Known, (place, attempt): (super::deliver::Place, u32), until: Option<lakefall_queue::Timestamp>) {
         if let Some(desk) = self.bell.find(known.queue.id) {
-            desk.credits.settled(place, until);
+            desk.credits.settled(place, attempt, until);
         }
     }
 }

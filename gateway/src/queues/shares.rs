@@ -6,7 +6,7 @@ use lakefall_queue::queue::QueueConfig;
 use super::desk::Waiting;
 
 /// What each receiver asks for, of about `available` messages whose largest has `largest` bytes: what does not fit into its
-/// answer would be given back, and count as an attempt.
+/// answer would be given back at once.
 pub(super) fn wants(config: &QueueConfig, waiting: &[Waiting], available: u64, largest: usize) -> Vec<Want> {
     let share = match waiting.len() as u64 {
         0 | 1 => u64::MAX,
@@ -35,6 +35,8 @@ mod tests {
             request: None,
             patient: true,
             fresh: true,
+            until: tokio::time::Instant::now(),
+            number: 0,
             reply: oneshot::channel().0,
         };
         let waiting: Vec<Waiting> = receivers.iter().map(one).collect();

@@ -1,17 +1,19 @@
 //! Messages that nobody could do: where they go, what is told of them, and how they come back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lakefall_metadata::memory::Fault as JournalFault;
 use lakefall_queue::error::Error;
-use lakefall_queue::queue::{Operation, OperationStatus, Redrive, Settled, Verdict};
+use lakefall_queue::queue::{Operation, OperationStatus, QueueConfig, QueueStart, Receive, Redrive, Settled, Verdict};
 use lakefall_queue::record::{Header, Properties};
 use lakefall_queue::verbs::{Caller, Verbs};
 use lakefall_queue::{NamespaceName, Offset, Record};
 
 use crate::support::faults::Fault;
-use crate::support::messages::{dying_after, header, nack, queue, reading, texts};
+use crate::support::messages::{commit_of, dying_after, header, nack, queue, reading, receive_from, settlements, texts};
+use crate::support::metadata::Mood;
 use crate::support::{START, World, append, caller, keyed, topic};
 
 async fn world(attempts: u32) -> World {
@@ -109,6 +111,20 @@ async fn a_rejected_message_is_dead_at_once_and_a_repeated_rejection_is_answered
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_two_receipts_of_one_message_the_newer_one_counts_in_whatever_order() {
+    let world = world(5).await;
+    world.send("in", &["a", "b"]).await.unwrap();
+    let stale = world.ready("q").await;
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    let good = world.ready("q").await;
+    assert_eq!(texts(&good), ["a", "b"]);
+    let both = [stale[0].clone(), good[0].clone(), good[1].clone(), stale[1].clone()];
+    let answers = world.verdict("q", &both, Verdict::Reject { reason: None }).await;
+    assert_eq!(answers, [Settled::Expired, Settled::Ok(None), Settled::Ok(None), Settled::Expired]);
+    assert_eq!(texts(&world.ready("letters").await), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_whose_leases_all_ran_out_is_dead_without_being_delivered_again() {
     let world = world(2).await;
     world.send("in", &["a"]).await.unwrap();
@@ -122,6 +138,71 @@ async fn a_message_whose_leases_all_ran_out_is_dead_without_being_delivered_agai
     assert_eq!(texts(&letters), ["a"]);
     assert_eq!(header(&letters[0], "dead-letter-attempts").as_deref(), Some("2"));
     assert_eq!(header(&letters[0], "dead-letter-error"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_message_dies_of_leases_that_were_delivered_to_nobody() {
+    let world = world(3).await;
+    world.send("in", &["a"]).await.unwrap();
+    let messages = world.ready("q").await;
+    world.verdict("q", &messages, nack("once")).await;
+    // Who cannot read has nothing to deliver; the store is away for long.
+    let (blind, _) = world.gateway(false).await;
+    world.objects.every_get(Some(Fault::Throttle));
+    let wait = |seconds| receive_from(&blind, "q", Duration::from_secs(seconds));
+    for _ in 0..10 {
+        let _ = wait(30).await;
+    }
+    world.objects.every_get(None);
+    let messages = wait(120).await.unwrap();
+    assert_eq!(texts(&messages), ["a"]);
+    assert!(messages[0].attempt > 5, "the attempts tell of leases, not of deliveries: {}", messages[0].attempt);
+
+    let nacked = blind.settle(&caller(), &queue("q"), settlements(&messages, nack("twice"))).await.unwrap();
+    assert_eq!((nacked, world.ready("letters").await.len()), (vec![Settled::Ok(None)], 0), "two deliveries of three");
+    let again = world.ready("q").await;
+    assert_eq!(texts(&again), ["a"]);
+    world.verdict("q", &again, nack("thrice")).await;
+    let letters = world.ready("letters").await;
+    assert_eq!(header(&letters[0], "dead-letter-attempts").as_deref(), Some("3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_into_an_answer_does_not_die_of_it() {
+    let world = world(2).await;
+    let large = "x".repeat(300_000);
+    world.send("in", &[large.as_str(); 8]).await.unwrap();
+    let all = Receive { max: 100, max_bytes: 16 << 20, lease: None, wait: Duration::ZERO, request_id: None };
+    let messages = world.engine.receive(&caller(), &queue("q"), all).await.unwrap().messages;
+    world.verdict("q", &messages, nack("all")).await;
+    // The dispatcher goes home, and with it what it knows of their size.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let mut taken = 0;
+    for _ in 0..8 {
+        let few = Receive { max: 100, max_bytes: 400_000, lease: None, wait: Duration::from_secs(1), request_id: None };
+        let messages = world.engine.receive(&caller(), &queue("q"), few).await.unwrap().messages;
+        world.verdict("q", &messages, Verdict::Ack).await;
+        taken += messages.len();
+    }
+    assert_eq!((taken, world.ready("letters").await.len()), (8, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_shorter_than_the_ledger_takes_gets_its_messages_all_the_same() {
+    let world = Arc::new(world(1).await);
+    world.ready("q").await;
+    world.send("in", &["a"]).await.unwrap();
+    world.metadata.be(Mood::LateLeases);
+    let receiving = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { receive_from(&world.engine, "q", Duration::from_millis(5)).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.metadata.be(Mood::Serving);
+    assert_eq!(texts(&receiving.await.unwrap().unwrap()), ["a"]);
+    let started = tokio::time::Instant::now();
+    assert!(receive_from(&world.engine, "q", Duration::from_millis(5)).await.unwrap().is_empty());
+    assert!(started.elapsed() < Duration::from_millis(50), "who has nothing to wait for does not: {:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -318,4 +399,29 @@ async fn operations_are_told_to_their_own_namespace_only_and_for_a_day() {
     assert!(matches!(world.engine.redrive(&caller(), &queue("nobody"), Redrive::default()).await, Err(Error::QueueNotFound(_))));
     let never = Redrive { max_per_second: Some(0), ..Redrive::default() };
     assert!(matches!(world.engine.redrive(&caller(), &queue("q"), never).await, Err(Error::Invalid { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_dies_by_settings_that_were_just_replaced_has_its_letter_by_the_new_ones() {
+    let world = World::new().await;
+    world.topic("in", 1).await;
+    world.work_queue("q", reading(&["in"])).await;
+    world.work_queue("letters", QueueConfig { start: QueueStart::Earliest, ..QueueConfig::default() }).await;
+    // It is not told that the queue changes.
+    let (deaf, _) = world.gateway(true).await;
+    world.send("in", &["a", "b", "c"]).await.unwrap();
+    let messages = receive_from(&deaf, "q", Duration::ZERO).await.unwrap();
+    assert_eq!(texts(&messages), ["a", "b", "c"]);
+    world.work_queue("q", dying_after(1, &["in"], "letters")).await;
+    let reject = || Verdict::Reject { reason: None };
+    let settled = deaf.settle(&caller(), &queue("q"), settlements(&messages[..1], reject())).await.unwrap();
+    assert_eq!(settled, [Settled::Ok(None)]);
+    assert_eq!(texts(&world.ready("letters").await), ["a"]);
+
+    // And in a commit: the settings change once more.
+    world.work_queue("q", reading(&["in"])).await;
+    assert_eq!(deaf.settle(&caller(), &queue("q"), settlements(&messages[1..2], reject())).await.unwrap(), [Settled::Ok(None)]);
+    world.work_queue("q", dying_after(1, &["in"], "letters")).await;
+    deaf.commit(&caller(), commit_of(None, "q", &messages[2..], reject())).await.unwrap();
+    assert_eq!(texts(&world.ready("letters").await), ["c"], "b died while there was no topic for it");
 }

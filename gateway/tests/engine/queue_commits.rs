@@ -9,7 +9,7 @@ use lakefall_metadata::memory::Fault as JournalFault;
 use lakefall_queue::error::Error;
 use lakefall_queue::queue::{QueueConfig, Verdict};
 use lakefall_queue::record::Properties;
-use lakefall_queue::verbs::{Append, Appended, Commit, CursorMove, Idempotency, TopicAppend, Verbs};
+use lakefall_queue::verbs::{Append, Appended, Commit, CursorMove, Idempotency, Precondition, TopicAppend, Verbs};
 use lakefall_queue::{CursorName, Offset, PartitionIndex, Record};
 
 use crate::support::faults::Fault;
@@ -246,4 +246,42 @@ async fn every_way_to_append_to_a_full_queue_says_that_it_is_full() {
     assert!(world.values("out").await.is_empty());
     assert_eq!(world.taken("q").await, ["a"]);
     world.append(append("in", two())).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_that_send_to_a_queue_at_once_as_many_get_in_as_there_is_room_for() {
+    let world = World::new().await;
+    world.topic("in", 2).await;
+    world.work_queue("q", QueueConfig { max_depth: Some(10), ..reading(&["in"]) }).await;
+    world.objects.put_latency(Duration::from_millis(50));
+    let mut sent = Vec::new();
+    for number in 0..30_u32 {
+        // Some of them in two partitions: these come in whole or not at all.
+        let records = if number < 2 { vec![placed(0, "v"), placed(1, "v")] } else { vec![placed(number % 2, "v")] };
+        let begun = world.begin(append("in", records)).await;
+        sent.push((if number < 2 { 2 } else { 1 }, begun));
+    }
+    let mut stored = 0;
+    for (records, one) in sent {
+        match one.await.unwrap() {
+            Ok(_) => stored += records,
+            Err(error) => assert_eq!(error, Error::QueueFull { queue: queue("q"), max_depth: 10 }),
+        }
+    }
+    assert_eq!(stored, 10);
+    assert_eq!(world.taken("q").await.len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_of_a_queue_that_was_created_anew_is_good_at_a_gateway_that_only_knew_the_old_one() {
+    let world = world().await;
+    let (deaf, _) = world.gateway(true).await;
+    deaf.queue_stats(&caller(), &queue("q")).await.unwrap();
+    assert!(receive_from(&deaf, "q", Duration::ZERO).await.unwrap().is_empty());
+    world.engine.delete_queue(&caller(), &queue("q"), Precondition::Always).await.unwrap();
+    world.work_queue("q", reading(&["in"])).await;
+    world.send("in", &["a"]).await.unwrap();
+    let messages = world.ready("q").await;
+    deaf.commit(&caller(), commit_of(Some(("out", vec![record("x")])), "q", &messages, Verdict::Ack)).await.unwrap();
+    assert_eq!(world.values("out").await, ["x"]);
 }

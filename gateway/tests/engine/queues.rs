@@ -437,3 +437,67 @@ async fn receivers_wait_through_an_outage_of_the_metadata_service() {
     world.send("q", &["b"]).await.unwrap();
     assert_eq!(values(&patient.await.unwrap()), ["b"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_while_the_first_answer_is_under_way_is_not_overlooked() {
+    let world = Arc::new(World::new().await);
+    world.queue("q", earliest()).await;
+    world.send("q", &["a"]).await.unwrap();
+    let got = world.receive("q", want(1, 0)).await.unwrap();
+    world.ack("q", &got).await;
+    // The dispatcher goes home, and the next one knows nothing.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    world.metadata.be(Mood::LateLeases);
+    let there = waiting(&world, "q", want(1, 60)).await;
+    world.send("q", &["b"]).await.unwrap();
+    settle().await;
+    let started = Instant::now();
+    world.metadata.be(Mood::Serving);
+    assert_eq!(values(&there.await.unwrap()), ["b"]);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_message_expires_early_because_a_gateways_clock_is_ahead() {
+    let world = World::new().await;
+    world.queue("q", QueueConfig { ttl: Some(Duration::from_secs(20)), ..earliest() }).await;
+    let ahead = world.engine_with_clock(30).await;
+    world.send("q", &["a"]).await.unwrap();
+    let got = ahead.receive(&caller(), &name("q"), want(1, 0)).await.unwrap();
+    assert_eq!(values(&got), ["a"]);
+    world.send("q", &["b"]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    assert!(ahead.receive(&caller(), &name("q"), want(1, 0)).await.unwrap().messages.is_empty(), "by the ledger's clock it is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_gets_its_credit_back_for_what_is_settled_through_another_gateway_and_keeps_to_it_when_that_extends() {
+    let world = World::new().await;
+    world.queue("q", earliest()).await;
+    world.send("q", &["a", "b", "c", "d", "e"]).await.unwrap();
+    let other = world.other_engine().await;
+    let mut consumer: Box<dyn Consumer> = world.engine.consume(&caller(), &name("q"), 2, None).await.unwrap();
+    let first = consumer.next(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(values(&first), ["a", "b"]);
+    other.settle(&caller(), &name("q"), verdicts(&first, &Verdict::Ack)).await.unwrap();
+    let started = Instant::now();
+    let second = consumer.next(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(values(&second), ["c", "d"]);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    let longer = Verdict::Extend { lease: Duration::from_secs(300) };
+    other.settle(&caller(), &name("q"), verdicts(&second, &longer)).await.unwrap();
+    assert!(consumer.next(Duration::from_secs(60)).await.unwrap().messages.is_empty(), "both are leased still");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_of_an_earlier_attempt_gives_no_credit_back() {
+    let world = World::new().await;
+    world.queue("q", earliest()).await;
+    world.send("q", &["a", "b"]).await.unwrap();
+    let stale = world.receive("q", want(1, 0)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    let mut consumer: Box<dyn Consumer> = world.engine.consume(&caller(), &name("q"), 1, None).await.unwrap();
+    assert_eq!(values(&consumer.next(Duration::from_secs(1)).await.unwrap()), ["a"]);
+    assert_eq!(world.ack("q", &stale).await, [Settled::Expired]);
+    assert!(consumer.next(Duration::from_secs(5)).await.unwrap().messages.is_empty(), "its one message is not settled");
+}

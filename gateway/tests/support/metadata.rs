@@ -21,6 +21,8 @@ pub(crate) enum Mood {
     Silent,
     /// It answers questions as things stand, but the answers arrive only when its mood changes.
     Late,
+    /// So it is with leases, and with nothing else.
+    LateLeases,
 }
 
 pub(crate) struct Watched {
@@ -86,7 +88,12 @@ impl Metadata for Watched {
             self.commits.lock().unwrap().push(commit.segment);
         }
         self.serve().await?;
-        self.node.execute(shard, command).await
+        let leases = matches!(command, Command::Receive(_));
+        let reply = self.node.execute(shard, command).await;
+        if leases {
+            self.mood.subscribe().wait_for(|mood| *mood != Mood::LateLeases).await.unwrap();
+        }
+        reply
     }
 
     async fn query(&self, shard: ShardId, query: Query) -> Result<Answer> {

@@ -64,7 +64,7 @@ impl Bench {
 
     async fn settle(&self, first: u64, count: u32, action: SettleAction) {
         let items = vec![SettleItem { topic: self.topic, partition: P0, first: Offset(first), count, attempt: 1, action }];
-        let settle = SettleMessages { queue: self.queue.id, generation: self.queue.generation, items };
+        let settle = SettleMessages { queue: self.queue.id, generation: self.queue.generation, version: None, items };
         self.service.execute(Command::Settle(settle)).await.unwrap();
     }
 

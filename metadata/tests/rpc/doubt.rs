@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakefall_metadata::Metadata;
-use lakefall_queue::ShardId;
 use lakefall_queue::error::Outcome;
-use lakefall_queue::ledger::Query;
+use lakefall_queue::ledger::{Command, Query, SettleAction, SettleItem, SettleMessages};
+use lakefall_queue::{Offset, PartitionIndex, QueueId, ShardId};
 
 use super::proxy::Ways;
 use super::world::{World, commit, end, locate, namespace, put_topic, stored_at, topic, until};
@@ -63,6 +63,28 @@ async fn a_command_that_would_do_something_else_the_second_time_is_not_repeated_
     replica.held.release();
     let found = client.query(ShardId(0), Query::Topic(acme, orders.name)).await;
     assert!(format!("{found:?}").contains("version: 2"), "applied once: {found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_may_have_been_cancelled_is_not_cancelled_again_to_be_told_that_it_is_not_there() {
+    let world = World::alone();
+    let replica = world.replica().await;
+    let client = world.client(&[&replica]).await;
+    let orders = topic(&*client, &namespace("acme"), "orders").await;
+    let before = replica.held.commands();
+    replica.held.hold();
+    let item =
+        SettleItem { topic: orders.id, partition: PartitionIndex(0), first: Offset(0), count: 1, attempt: 0, action: SettleAction::Cancel };
+    let cancel = SettleMessages { queue: QueueId::new(ShardId(0), 99), generation: 1, version: None, items: vec![item] };
+    let asked = tokio::spawn({
+        let client = Arc::clone(&client);
+        async move { client.execute(ShardId(0), Command::Settle(cancel)).await }
+    });
+    until(SOON, || async { replica.held.commands() > before }).await;
+    replica.proxy.cut();
+    let told = asked.await.unwrap().unwrap_err();
+    assert_eq!((told.outcome(), replica.held.commands()), (Outcome::Unknown, before + 1), "{told}");
+    replica.held.release();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -240,6 +240,8 @@ pub enum Refusal {
     Lease { queue: QueueId, topic: TopicId, partition: PartitionIndex, offset: Offset },
     /// See [`Error::QueueFull`].
     QueueFull { queue: QueueName, max_depth: u64 },
+    /// The settings on which a settlement hangs are not the queue's any more.
+    QueueChanged { queue: QueueName },
 }
 
 impl Refusal {
@@ -260,6 +262,7 @@ impl Refusal {
                 format!("cursor {cursor} cannot move there: the topic, the partition or the offset does not exist"),
             ),
             Self::Lease { partition, offset, .. } => Error::LeaseOver { partition, offset },
+            Self::QueueChanged { queue } => Error::QueueChanged(queue.to_string()),
             Self::QueueFull { queue, max_depth } => Error::QueueFull { queue, max_depth },
             Self::SegmentRefused => Error::unavailable("the segment came too late to be committed"),
         }

@@ -97,7 +97,7 @@ impl Ledger {
     fn decide_slice(&mut self, run: &mut Run<'_>, index: usize) {
         let place = run.places[index];
         let verdict = self.judge(place, run.now).and_then(|verdict| match verdict {
-            Verdict::Store => self.check_room([(place.extent.topic, u64::from(place.slice.records))]).map(|()| verdict),
+            Verdict::Store => self.check_room([(place.extent.topic, u64::from(place.slice.records))], &[]).map(|()| verdict),
             Verdict::Duplicate(_) => Ok(verdict),
         });
         run.slices[index] = Some(match verdict {
@@ -144,11 +144,14 @@ impl Ledger {
                 Verdict::Store => stored.push((place.extent.topic, u64::from(place.slice.records))),
             }
         }
-        self.check_room(stored)?;
+        self.check_room(stored, settles)?;
         Ok(None)
     }
 
     fn apply_atom(&mut self, run: &mut Run<'_>, atom: usize, members: &[usize]) {
+        let Atom { namespace, idempotency, layout, cursors, settles } = &run.commit.atoms[atom];
+        // Before anything is stored: what is acknowledged makes room for it.
+        self.apply_settles(settles, run.now);
         let mut bases: BTreeMap<PartitionKey, Offset> = BTreeMap::new();
         for index in members {
             let place = run.places[*index];
@@ -166,11 +169,9 @@ impl Ledger {
             };
             run.slices[*index] = Some(outcome);
         }
-        let Atom { namespace, idempotency, layout, cursors, settles } = &run.commit.atoms[atom];
         for change in cursors {
             self.move_cursor(namespace, change, run.now);
         }
-        self.apply_settles(settles, run.now);
         if let Some(request) = idempotency {
             let mut acks = Vec::with_capacity(layout.len());
             for piece in layout {

@@ -4,7 +4,7 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use super::{CursorKey, Extent, Ledger, PartitionKey, Peeked, QueueNumbers, Refusal, RetiredExtent};
+use super::{CursorKey, Extent, Ledger, PartitionKey, Peeked, QueueNumbers, Refusal, RetiredExtent, SettleMessages, SettledRun};
 use crate::error::{Error, Result};
 use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, TopicId, TopicName};
 use crate::queue::Queue;
@@ -76,6 +76,8 @@ pub enum Query {
     QueueNumbers(QueueId),
     /// The next messages of a queue that could be received, at most so many.
     QueuePeek(QueueId, u32),
+    /// How leases of a queue stand; what is to happen to them is not looked at.
+    QueueLeases(SettleMessages),
 }
 
 /// An answer, in the order of [`Query`].
@@ -111,6 +113,8 @@ pub enum Answer {
     QueueNumbers(Box<QueueNumbers>),
     /// To `QueuePeek`.
     QueuePeek(Vec<Peeked>),
+    /// To `QueueLeases`, in the order of its items: [`super::SettleOutcome::Until`] says that a lease goes on, and until when.
+    QueueLeases(Vec<SettledRun>),
 }
 
 /// How far a shard's journal is.
@@ -225,6 +229,7 @@ impl Ledger {
             }
             Query::QueueNumbers(queue) => self.queue_numbers(*queue),
             Query::QueuePeek(queue, most) => self.queue_peek(*queue, *most),
+            Query::QueueLeases(leases) => Ok(self.queue_leases(leases)),
             Query::Position => Ok(Answer::Position(JournalPosition { seq: self.seq, epoch: self.epoch, time: self.time })),
         }
     }

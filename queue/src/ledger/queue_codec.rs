@@ -86,6 +86,7 @@ pub(super) fn grant_to_proto(grant: &Grant) -> proto::Grant {
         first: grant.first.0,
         count: grant.count,
         attempt: grant.attempt,
+        undelivered: grant.undelivered,
         until_ms: grant.lease_until.as_millis(),
     }
 }
@@ -97,6 +98,7 @@ pub(super) fn grant_from_proto(wire: &proto::Grant) -> Grant {
         first: Offset(wire.first),
         count: wire.count,
         attempt: wire.attempt,
+        undelivered: wire.undelivered,
         lease_until: Timestamp::from_millis(wire.until_ms),
     }
 }
@@ -279,6 +281,7 @@ fn action_to_proto(action: SettleAction) -> (proto::settle_group::Action, u64) {
         SettleAction::Ack => (Action::Ack, 0),
         SettleAction::Release { delay } => (Action::Release, millis(delay)),
         SettleAction::Extend { lease } => (Action::Extend, millis(lease)),
+        SettleAction::Undelivered { delay } => (Action::Undelivered, millis(delay)),
         SettleAction::Bury => (Action::Bury, 0),
         SettleAction::Cancel => (Action::Cancel, 0),
     }
@@ -292,6 +295,7 @@ fn action_from_proto(action: i32, duration_ms: u64) -> Decoded<SettleAction> {
         Action::Ack => SettleAction::Ack,
         Action::Release => SettleAction::Release { delay: duration },
         Action::Extend => SettleAction::Extend { lease: duration },
+        Action::Undelivered => SettleAction::Undelivered { delay: duration },
         Action::Bury => SettleAction::Bury,
         Action::Cancel => SettleAction::Cancel,
     })
@@ -317,7 +321,8 @@ pub(super) fn settle_to_proto(settle: &SettleMessages) -> proto::SettleMessages 
             runs,
         }
     };
-    proto::SettleMessages { queue: settle.queue.0, generation: settle.generation, groups: settle.items.chunk_by(same).map(group).collect() }
+    let groups = settle.items.chunk_by(same).map(group).collect();
+    proto::SettleMessages { queue: settle.queue.0, generation: settle.generation, groups, version: settle.version }
 }
 
 pub(super) fn settle_from_proto(wire: proto::SettleMessages) -> Decoded<SettleMessages> {
@@ -343,5 +348,5 @@ pub(super) fn settle_from_proto(wire: proto::SettleMessages) -> Decoded<SettleMe
             });
         }
     }
-    Ok(SettleMessages { queue: QueueId(wire.queue), generation: wire.generation, items })
+    Ok(SettleMessages { queue: QueueId(wire.queue), generation: wire.generation, version: wire.version, items })
 }

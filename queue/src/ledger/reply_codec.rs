@@ -105,6 +105,7 @@ fn refusal_to_proto(refusal: &Refusal) -> proto::Refusal {
         Refusal::Lease { queue, topic, partition, offset } => {
             proto::Refusal { queue: queue.0, topic: topic.0, partition: partition.0, ..plain(Kind::Lease, offset.0, 0) }
         }
+        Refusal::QueueChanged { queue } => proto::Refusal { name: queue.to_string(), ..plain(Kind::QueueChanged, 0, 0) },
         Refusal::QueueFull { queue, max_depth } => proto::Refusal { name: queue.to_string(), ..plain(Kind::QueueFull, 0, *max_depth) },
     }
 }
@@ -136,6 +137,7 @@ fn refusal_from_proto(wire: proto::Refusal) -> Decoded<Refusal> {
             partition: PartitionIndex(wire.partition),
             offset: Offset(wire.given),
         },
+        Kind::QueueChanged => Refusal::QueueChanged { queue: QueueName::new(&wire.name)? },
         Kind::QueueFull => Refusal::QueueFull { queue: QueueName::new(&wire.name)?, max_depth: wire.current },
     })
 }

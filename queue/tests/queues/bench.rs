@@ -129,7 +129,7 @@ impl Bench {
 
     pub(crate) fn settle(&mut self, queue: &Queue, grant: &Grant, action: SettleAction) -> Vec<SettleOutcome> {
         let items = vec![item(grant, action)];
-        let command = SettleMessages { queue: queue.id, generation: queue.generation, items };
+        let command = SettleMessages { queue: queue.id, generation: queue.generation, version: None, items };
         let Ok(Reply::Settled(runs)) = self.apply(Command::Settle(command)).reply else { panic!("no reply") };
         runs.into_iter().flat_map(|run| std::iter::repeat_n(run.outcome, run.count as usize)).collect()
     }

@@ -290,8 +290,19 @@ impl Lab {
     }
 
     fn is_full(&self, place: Place, records: u32) -> bool {
-        let of = self.queues.values().filter(|queue| queue.partitions.contains_key(&place) && !queue.drops);
-        of.into_iter().any(|queue| queue.max_depth.is_some_and(|most| queue.depth(&self.logs) + u64::from(records) > most))
+        self.is_full_after(place, records, None)
+    }
+
+    /// Whether a queue is full once these leases of one queue, which go on, are settled.
+    fn is_full_after(&self, place: Place, records: u32, settled: Option<(u8, &[SettleItem])>) -> bool {
+        let finished = |number: u8| {
+            let items = settled.into_iter().filter(|(of, _)| *of == number).flat_map(|(_, items)| items);
+            items.filter(|i| matches!(i.action, SettleAction::Ack | SettleAction::Bury)).map(|i| u64::from(i.count)).sum::<u64>()
+        };
+        let of = self.queues.iter().filter(|(_, queue)| queue.partitions.contains_key(&place) && !queue.drops);
+        of.into_iter().any(|(number, queue)| {
+            queue.max_depth.is_some_and(|most| queue.depth(&self.logs) - finished(*number) + u64::from(records) > most)
+        })
     }
 
     fn appended(&mut self, place: Place, records: u32) {
@@ -400,6 +411,7 @@ impl Lab {
             let action = match item.action {
                 ActionOp::Ack => SettleAction::Ack,
                 ActionOp::Release(ms) => SettleAction::Release { delay: Duration::from_millis(u64::from(ms)) },
+                ActionOp::Undelivered(ms) => SettleAction::Undelivered { delay: Duration::from_millis(u64::from(ms)) },
                 ActionOp::Extend(ms) => SettleAction::Extend { lease: Duration::from_millis(u64::from(ms)) },
                 ActionOp::Bury => SettleAction::Bury,
                 ActionOp::Cancel => SettleAction::Cancel,
@@ -424,6 +436,7 @@ impl Lab {
             let action = match item.action {
                 SettleAction::Ack => Action::Ack,
                 SettleAction::Release { delay } => Action::Release(delay.as_millis() as i64),
+                SettleAction::Undelivered { delay } => Action::Undelivered(delay.as_millis() as i64),
                 SettleAction::Extend { lease } => Action::Extend(lease.as_millis() as i64),
                 SettleAction::Bury => Action::Bury,
                 SettleAction::Cancel => Action::Cancel,
@@ -439,7 +452,7 @@ impl Lab {
     fn settle(&mut self, number: u8, items: &[ItemOp], journaled: &mut Vec<Command>) {
         let Some(queue) = self.queues.get(&number) else { return };
         let items = self.items(number, items);
-        let command = SettleMessages { queue: QueueId(queue.id), generation: queue.generation, items: items.clone() };
+        let command = SettleMessages { queue: QueueId(queue.id), generation: queue.generation, version: None, items: items.clone() };
         let Ok(Reply::Settled(runs)) = self.apply(Command::Settle(command), journaled).reply else { panic!("no reply") };
         let told: Vec<Outcome> = runs.iter().flat_map(|run| std::iter::repeat_n(outcome(run.outcome), run.count as usize)).collect();
         for outcome in &told {
@@ -457,7 +470,7 @@ impl Lab {
     fn settle_in_atom(&mut self, number: u8, items: &[ItemOp], records: u32, journaled: &mut Vec<Command>) {
         let Some(queue) = self.queues.get(&number) else { return };
         let items = self.items(number, items);
-        let settles = vec![SettleMessages { queue: QueueId(queue.id), generation: queue.generation, items: items.clone() }];
+        let settles = vec![SettleMessages { queue: QueueId(queue.id), generation: queue.generation, version: None, items: items.clone() }];
         let mut held = true;
         let mut seen = BTreeSet::new();
         for item in &items {
@@ -470,16 +483,17 @@ impl Lab {
         let extents = place.map(|place| self.slices(place, vec![Slice { length: 10, records, atom: Some(0), ..Slice::default() }]));
         let atom = Atom { namespace: ns(), idempotency: None, layout: Vec::new(), cursors: Vec::new(), settles };
         let command = self.segment(extents.into_iter().collect(), vec![atom]);
-        let full = place.is_some_and(|place| self.is_full(place, records));
+        // As many as are acknowledged make room in this queue.
+        let full = held && place.is_some_and(|place| self.is_full_after(place, records, Some((number, &items))));
         let Ok(Reply::Committed(reply)) = self.apply(command, journaled).reply else { panic!("no reply") };
         match &reply.atoms[0] {
             AtomOutcome::Applied => {
                 assert!(held && !full, "an atom was applied whose leases do not all go on: {items:?}");
                 self.reached.insert("atom applied");
+                self.model_settle(number, &items);
                 if let Some(place) = place {
                     self.appended(place, records);
                 }
-                self.model_settle(number, &items);
             }
             AtomOutcome::Refused(Refusal::Lease { .. }) => {
                 assert!(!held, "an atom was refused whose leases go on: {items:?}");
@@ -571,6 +585,7 @@ fn expand(grant: &Grant) -> Vec<Granted> {
         place: (grant.topic.0, grant.partition.0),
         offset,
         attempt: grant.attempt,
+        undelivered: grant.undelivered,
         until: grant.lease_until.as_millis(),
     };
     (grant.first.0..grant.first.0 + u64::from(grant.count)).map(one).collect()

@@ -10,7 +10,7 @@ pub(crate) type Place = (u64, u32);
 pub(crate) enum Message {
     Unseen,
     Plain,
-    Entry { at: i64, attempt: u32, leased: bool, priority: u8, group: Option<u64> },
+    Entry { at: i64, attempt: u32, undelivered: u32, leased: bool, priority: u8, group: Option<u64> },
     Done,
 }
 
@@ -50,6 +50,7 @@ pub(crate) struct Granted {
     pub(crate) place: Place,
     pub(crate) offset: u64,
     pub(crate) attempt: u32,
+    pub(crate) undelivered: u32,
     pub(crate) until: i64,
 }
 
@@ -65,6 +66,7 @@ pub(crate) enum Found {
 pub(crate) enum Action {
     Ack,
     Release(i64),
+    Undelivered(i64),
     Extend(i64),
     Bury,
     Cancel,
@@ -154,7 +156,7 @@ impl Queue {
                     let (at, priority) = (at.unwrap_or(0), priority.min(top));
                     match at <= now && priority == 0 && group.is_none() {
                         true => Message::Plain,
-                        false => Message::Entry { at, attempt: 0, leased: false, priority, group },
+                        false => Message::Entry { at, attempt: 0, undelivered: 0, leased: false, priority, group },
                     }
                 }
             };
@@ -227,12 +229,12 @@ impl Queue {
 
     fn lease_one(&mut self, place: Place, offset: u64, until: i64) -> Granted {
         let partition = self.partitions.get_mut(&place).unwrap();
-        let (attempt, priority, group) = match partition.message(offset) {
-            Message::Entry { attempt, priority, group, .. } => (attempt + 1, priority, group),
-            _ => (1, 0, None),
+        let (attempt, undelivered, priority, group) = match partition.message(offset) {
+            Message::Entry { attempt, undelivered, priority, group, .. } => (attempt + 1, undelivered, priority, group),
+            _ => (1, 0, 0, None),
         };
-        partition.set(offset, Message::Entry { at: until, attempt, leased: true, priority, group });
-        Granted { place, offset, attempt, until }
+        partition.set(offset, Message::Entry { at: until, attempt, undelivered, leased: true, priority, group });
+        Granted { place, offset, attempt, undelivered, until }
     }
 
     /// What of these is leased as it was then, with the lease as it is now.
@@ -263,20 +265,27 @@ impl Queue {
         };
         match action {
             Action::Cancel if done => return Outcome::Expired,
+            Action::Cancel if matches!(message, Message::Entry { at, leased: true, .. } if at > now) => return Outcome::Expired,
             Action::Cancel => return finish(partition),
             Action::Ack | Action::Bury if done => return Outcome::Done,
             _ if done => return Outcome::Expired,
             _ => {}
         }
-        let Message::Entry { attempt: leases @ 1.., priority, group, .. } = message else { return Outcome::Unknown };
+        let Message::Entry { attempt: leases @ 1.., undelivered, priority, group, .. } = message else { return Outcome::Unknown };
         if !held {
-            return Outcome::Expired;
+            let given_back = leases == attempt && matches!(message, Message::Entry { leased: false, .. });
+            let again = matches!(action, Action::Release(_) | Action::Undelivered(_) | Action::Extend(0));
+            return if given_back && again { Outcome::Done } else { Outcome::Expired };
         }
-        let entry = |at: i64, leased: bool| Message::Entry { at, attempt: leases, leased, priority, group };
+        let entry = |at: i64, leased: bool| Message::Entry { at, attempt: leases, undelivered, leased, priority, group };
         match action {
             Action::Ack => self.acked += 1,
             Action::Bury => self.dead += 1,
             Action::Release(delay) => partition.set(offset, entry(now + delay, false)),
+            Action::Undelivered(delay) => {
+                let undelivered = undelivered + 1;
+                partition.set(offset, Message::Entry { at: now + delay, attempt: leases, undelivered, leased: false, priority, group });
+            }
             Action::Extend(0) => partition.set(offset, entry(now, false)),
             Action::Extend(lease) => partition.set(offset, entry(now + lease, true)),
             Action::Cancel => {}

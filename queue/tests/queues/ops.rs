@@ -55,6 +55,7 @@ pub(crate) struct ItemOp {
 pub(crate) enum ActionOp {
     Ack,
     Release(u16),
+    Undelivered(u16),
     Extend(u16),
     Bury,
     Cancel,
@@ -64,6 +65,7 @@ fn item() -> impl Strategy<Value = ItemOp> {
     let action = prop_oneof![
         4 => Just(ActionOp::Ack),
         2 => prop_oneof![Just(0), 0..3_000_u16].prop_map(ActionOp::Release),
+        1 => prop_oneof![Just(0), 0..3_000_u16].prop_map(ActionOp::Undelivered),
         1 => prop_oneof![Just(0), 0..3_000_u16].prop_map(ActionOp::Extend),
         1 => Just(ActionOp::Bury),
         1 => Just(ActionOp::Cancel),

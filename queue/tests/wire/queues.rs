@@ -120,6 +120,7 @@ pub(crate) fn settle() -> impl Strategy<Value = SettleMessages> {
     let action = prop_oneof![
         Just(SettleAction::Ack),
         duration().prop_map(|delay| SettleAction::Release { delay }),
+        duration().prop_map(|delay| SettleAction::Undelivered { delay }),
         duration().prop_map(|lease| SettleAction::Extend { lease }),
         Just(SettleAction::Bury),
         Just(SettleAction::Cancel),
@@ -129,9 +130,10 @@ pub(crate) fn settle() -> impl Strategy<Value = SettleMessages> {
         let item = |(first, count)| SettleItem { topic, partition, first, count, attempt, action };
         runs.into_iter().map(item).collect::<Vec<_>>()
     });
-    (queue_id(), any::<u32>(), vec(group, 0..4)).prop_map(|(queue, generation, groups)| SettleMessages {
+    (queue_id(), any::<u32>(), of(any::<u64>()), vec(group, 0..4)).prop_map(|(queue, generation, version, groups)| SettleMessages {
         queue,
         generation,
+        version,
         items: groups.concat(),
     })
 }
@@ -169,12 +171,22 @@ pub(super) fn query() -> impl Strategy<Value = Query> {
         (namespace_name(), page()).prop_map(|(namespace, page)| Query::Queues(namespace, page)),
         queue_id().prop_map(Query::QueueNumbers),
         (queue_id(), any::<u32>()).prop_map(|(queue, max)| Query::QueuePeek(queue, max)),
+        settle().prop_map(Query::QueueLeases),
     ]
 }
 
 pub(super) fn reply() -> impl Strategy<Value = Reply> {
-    let grant = (topic_id(), partition(), offset(), any::<u32>(), any::<u32>(), timestamp())
-        .prop_map(|(topic, partition, first, count, attempt, lease_until)| Grant { topic, partition, first, count, attempt, lease_until });
+    let grant = (topic_id(), partition(), offset(), any::<[u32; 3]>(), timestamp()).prop_map(
+        |(topic, partition, first, [count, attempt, undelivered], lease_until)| Grant {
+            topic,
+            partition,
+            first,
+            count,
+            attempt,
+            undelivered,
+            lease_until,
+        },
+    );
     let scan = (topic_id(), partition(), offset(), offset(), offset()).prop_map(|(topic, partition, scanned, end, log_start)| ScanState {
         topic,
         partition,
@@ -184,18 +196,21 @@ pub(super) fn reply() -> impl Strategy<Value = Reply> {
     });
     let received = (timestamp(), vec(vec(grant, 0..3), 0..3), vec(scan, 0..3), any::<u64>(), any::<bool>())
         .prop_map(|(now, grants, partitions, ready, held_back)| Received { now, grants, partitions, ready, held_back });
+    prop_oneof![
+        (queue(), any::<bool>()).prop_map(|(queue, created)| Reply::Queue(Box::new(queue), created)),
+        received.prop_map(|received| Reply::Received(Box::new(received))),
+        runs().prop_map(Reply::Settled),
+    ]
+}
+
+fn runs() -> impl Strategy<Value = Vec<SettledRun>> {
     let outcome = prop_oneof![
         Just(SettleOutcome::Done),
         timestamp().prop_map(SettleOutcome::Until),
         Just(SettleOutcome::Expired),
         Just(SettleOutcome::Unknown)
     ];
-    let run = (any::<u32>(), outcome).prop_map(|(count, outcome)| SettledRun { count, outcome });
-    prop_oneof![
-        (queue(), any::<bool>()).prop_map(|(queue, created)| Reply::Queue(Box::new(queue), created)),
-        received.prop_map(|received| Reply::Received(Box::new(received))),
-        vec(run, 0..5).prop_map(Reply::Settled),
-    ]
+    vec((any::<u32>(), outcome).prop_map(|(count, outcome)| SettledRun { count, outcome }), 0..5)
 }
 
 pub(super) fn answer() -> impl Strategy<Value = Answer> {
@@ -224,6 +239,7 @@ pub(super) fn answer() -> impl Strategy<Value = Answer> {
         paged(queue()).prop_map(Answer::Queues),
         numbers.prop_map(|numbers| Answer::QueueNumbers(Box::new(numbers))),
         vec(peeked, 0..4).prop_map(Answer::QueuePeek),
+        runs().prop_map(Answer::QueueLeases),
     ]
 }
 
@@ -243,6 +259,7 @@ pub(super) fn refusal() -> impl Strategy<Value = Refusal> {
             offset
         }),
         (queue_name(), any::<u64>()).prop_map(|(queue, max_depth)| Refusal::QueueFull { queue, max_depth }),
+        queue_name().prop_map(|queue| Refusal::QueueChanged { queue }),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! What may be asked again when it is not known whether it was done: after a connection broke, or an owner died, between
 //! the ask and its answer. What certainly was not done may always be asked again.
 
-use lakefall_queue::ledger::Command;
+use lakefall_queue::ledger::{Command, SettleAction};
 
 /// Whether asking twice is as good as asking once, whatever others did in between.
 ///
@@ -22,6 +22,8 @@ pub(super) fn is_repeatable(command: &Command) -> bool {
         // The key replays the first answer for a day.
         Command::PutTopic { idempotency, .. } => idempotency.is_some(),
         Command::PutQueue(put) => put.idempotency.is_some(),
+        // A second one would say that there is no such message: it does not tell who finished it.
+        Command::Settle(settle) if settle.items.iter().any(|item| item.action == SettleAction::Cancel) => false,
         // What is finished stays finished, and a lease that is given back or buried is over: a second one changes nothing
         // that another receiver has, as the attempt is another by then. Extended twice is extended a little later.
         Command::Settle(_) => true,

@@ -206,7 +206,8 @@ fn bounded(query: Query) -> Query {
         | Query::Objects(_)
         | Query::Position
         | Query::Queue(..)
-        | Query::QueueNumbers(_)) => other,
+        | Query::QueueNumbers(_)
+        | Query::QueueLeases(_)) => other,
     }
 }
 

@@ -6,13 +6,18 @@ use std::collections::BTreeMap;
 use super::super::{Ledger, PartitionKey, Refusal};
 use super::partition::{QueuePartition, State};
 use super::state::QueueState;
+use super::{SettleAction, SettleMessages};
 use crate::id::{QueueId, TopicId};
 use crate::queue::Overflow;
 use crate::time::Timestamp;
 
 impl Ledger {
-    /// Whether the queues have room for so many more records of these topics.
-    pub(in super::super) fn check_room(&self, records: impl IntoIterator<Item = (TopicId, u64)>) -> Result<(), Refusal> {
+    /// Whether the queues have room for so many more records of these topics, once these leases, which go on, are settled.
+    pub(in super::super) fn check_room(
+        &self,
+        records: impl IntoIterator<Item = (TopicId, u64)>,
+        settles: &[SettleMessages],
+    ) -> Result<(), Refusal> {
         if self.queues.bounded.is_empty() {
             return Ok(());
         }
@@ -26,7 +31,7 @@ impl Ledger {
             let Some(queue) = self.queues.by_id.get(&id) else { continue };
             let config = &queue.about.config;
             if let Some(max_depth) = config.max_depth.filter(|_| config.overflow == Overflow::Reject)
-                && self.depth(queue).saturating_add(records) > max_depth
+                && self.depth(queue).saturating_sub(finished(settles, id)).saturating_add(records) > max_depth
             {
                 return Err(Refusal::QueueFull { queue: queue.about.name.clone(), max_depth });
             }
@@ -108,6 +113,12 @@ impl QueueState {
         self.outflow.add(now, dropped);
         dropped
     }
+}
+
+/// Messages of a queue that are finished by settling these leases.
+fn finished(settles: &[SettleMessages], queue: QueueId) -> u64 {
+    let items = settles.iter().filter(|settle| settle.queue == queue).flat_map(|settle| &settle.items);
+    items.filter(|item| matches!(item.action, SettleAction::Ack | SettleAction::Bury)).map(|item| u64::from(item.count)).sum()
 }
 
 fn is_leased(partition: &QueuePartition, offset: u64, now: Timestamp) -> bool {

@@ -3,7 +3,8 @@
 /// A message that is neither finished nor plain: 12 bytes, as three little-endian words in rows, too.
 ///
 /// Word 0: place in the block (upper 12 bits), attempt (20). Word 1: lower half of when it is available again, in
-/// milliseconds since 1970. Word 2: flags (bit 21 grouped, bit 20 leased), priority (4 bits), upper 16 bits of that time.
+/// milliseconds since 1970. Word 2: leases that were delivered to nobody (upper 10 bits), flags (bit 21 grouped, bit 20 leased),
+/// priority (4 bits), upper 16 bits of that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry([u32; 3]);
 
@@ -11,6 +12,8 @@ const ATTEMPT_MAX: u32 = (1 << 20) - 1;
 const AT_MAX_MS: i64 = (1 << 48) - 1;
 const LEASED: u32 = 1 << 20;
 const GROUPED: u32 = 1 << 21;
+const UNDELIVERED_ONE: u32 = 1 << 22;
+const UNDELIVERED_MAX: u32 = (1 << 10) - 1;
 
 impl Entry {
     pub(super) const BYTES: usize = 12;
@@ -35,6 +38,19 @@ impl Entry {
     /// How often it was leased; 0 if never.
     pub(super) fn attempt(self) -> u32 {
         self.0[0] & ATTEMPT_MAX
+    }
+
+    /// How many of these leases were delivered to nobody; beyond a thousand no more are counted.
+    pub(super) fn undelivered(self) -> u32 {
+        self.0[2] >> 22
+    }
+
+    /// The same message after a lease that was delivered to nobody.
+    pub(super) fn with_undelivered(mut self) -> Self {
+        if self.undelivered() < UNDELIVERED_MAX {
+            self.0[2] += UNDELIVERED_ONE;
+        }
+        self
     }
 
     /// When it is available again: the end of its lease or delay.
@@ -204,6 +220,10 @@ mod tests {
         let leased = entry.with(1_000_001, AT_MAX_MS + 5, true);
         assert_eq!((leased.place(), leased.attempt(), leased.at_ms(), leased.priority()), (4_095, 1_000_001, AT_MAX_MS, 9));
         assert!(leased.is_leased() && leased.is_grouped() && !entry.is_leased());
+        let leased = leased.with_undelivered().with(7, 1, true).with_undelivered();
+        assert_eq!((leased.undelivered(), leased.attempt(), leased.at_ms(), leased.priority(), leased.is_grouped()), (2, 7, 1, 9, true));
+        let often = (0..2_000).fold(leased, |entry, _| entry.with_undelivered());
+        assert_eq!((often.undelivered(), often.attempt(), often.priority()), (UNDELIVERED_MAX, 7, 9));
         let bytes: Vec<u8> = leased.to_bytes().collect();
         assert_eq!(Entry::from_bytes(bytes.as_slice().try_into().unwrap()), leased);
     }

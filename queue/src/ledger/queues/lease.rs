@@ -151,7 +151,7 @@ impl QueueState {
                     && entry.at_ms() > now.as_millis()
                 {
                     let until = Timestamp::from_millis(entry.at_ms());
-                    push(&mut still, (grant.topic, grant.partition), offset, entry.attempt(), until);
+                    push(&mut still, (grant.topic, grant.partition), offset, (entry.attempt(), entry.undelivered()), until);
                 }
             }
         }
@@ -188,7 +188,7 @@ impl QueueState {
         for offset in again {
             let leased = partition.replace(offset, |entry| entry.with(entry.attempt() + 1, until.as_millis(), true), &mut self.tally);
             if let Some(entry) = leased {
-                push(grants, key, offset, entry.attempt(), until);
+                push(grants, key, offset, (entry.attempt(), entry.undelivered()), until);
                 taken += 1;
             }
         }
@@ -196,21 +196,28 @@ impl QueueState {
             let room = TRACKED_MAX.saturating_sub(self.tally.live);
             let fresh = partition.lease_plain((limit - taken).min(room), until.as_millis(), &mut self.tally);
             taken += fresh.len() as u64;
-            fresh.into_iter().for_each(|offset| push(grants, key, offset, 1, until));
+            fresh.into_iter().for_each(|offset| push(grants, key, offset, (1, 0), until));
         }
         taken
     }
 }
 
 /// Adds a message to the last grant if it follows it.
-fn push(grants: &mut Vec<Grant>, (topic, partition): PartitionKey, offset: u64, attempt: u32, lease_until: Timestamp) {
+fn push(
+    grants: &mut Vec<Grant>,
+    (topic, partition): PartitionKey,
+    offset: u64,
+    (attempt, undelivered): (u32, u32),
+    lease_until: Timestamp,
+) {
     match grants.last_mut() {
         Some(last)
-            if (last.topic, last.partition, last.attempt, last.lease_until) == (topic, partition, attempt, lease_until)
+            if (last.topic, last.partition, last.attempt, last.undelivered, last.lease_until)
+                == (topic, partition, attempt, undelivered, lease_until)
                 && last.first.0 + u64::from(last.count) == offset =>
         {
             last.count += 1;
         }
-        _ => grants.push(Grant { topic, partition, first: Offset(offset), count: 1, attempt, lease_until }),
+        _ => grants.push(Grant { topic, partition, first: Offset(offset), count: 1, attempt, undelivered, lease_until }),
     }
 }

@@ -1,17 +1,24 @@
 //! Settle: what becomes of leased messages. A lease that is over settles nothing, whoever asks.
 
-use super::super::{Applied, Ledger, Notice, PartitionKey, Refusal, Reply};
+use super::super::{Answer, Applied, Ledger, Notice, PartitionKey, Refusal, Reply};
+use super::entry::Entry;
 use super::partition::State;
 use super::state::QueueState;
 use super::{SettleAction, SettleItem, SettleMessages, SettleOutcome, SettledRun};
-use crate::id::{NamespaceName, Offset, PartitionIndex, TopicId};
+use crate::error::Error;
+use crate::id::{NamespaceName, Offset, PartitionIndex, QueueName, TopicId};
 use crate::time::Timestamp;
+
+/// Leases that are told of at once, at most.
+const ASKED_MAX: usize = 10_000;
 
 /// How a message stands to who holds a receipt of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// It is leased to them.
-    Held,
+    /// It is leased to them until then.
+    Held(Timestamp),
+    /// They gave it back, and nobody leased it since.
+    GivenBack,
     /// It is finished.
     Finished,
     /// Their lease is over.
@@ -36,8 +43,17 @@ impl Ledger {
             command.items.iter().for_each(|item| push(&mut runs, item.count, outcome));
             return Applied::unchanged(Ok(Reply::Settled(runs)));
         }
+        if let Some(name) = self.stale(command) {
+            return Applied::unchanged(Err(Error::QueueChanged(name.to_string())));
+        }
         let changed = self.settle_items(command, now, &mut runs);
         Applied { reply: Ok(Reply::Settled(runs)), changed }
+    }
+
+    /// The queue whose settings are newer than those on which a settlement hangs.
+    fn stale(&self, command: &SettleMessages) -> Option<&QueueName> {
+        let about = &self.queues.by_id.get(&command.queue)?.about;
+        command.version.filter(|version| *version < about.version).map(|_| &about.name)
     }
 
     /// Whether all of these leases of an atom go on.
@@ -54,13 +70,17 @@ impl Ledger {
                 partition: item.partition,
                 offset: Offset(offset),
             };
+            if let Some(name) = self.stale(command) {
+                return Err(Refusal::QueueChanged { queue: name.clone() });
+            }
             let queue = self.queues.by_id.get(&command.queue);
             let queue = queue.filter(|queue| queue.about.generation == command.generation && queue.about.namespace == *namespace);
             let mut ranges = Vec::with_capacity(command.items.len());
             for item in &command.items {
                 let bounds = self.bounds((item.topic, item.partition));
                 // What is finished is not held any more: an effect must not come twice because its answer was lost.
-                let held = |offset: &u64| queue.is_some_and(|queue| queue.standing(item, *offset, bounds, now) == Standing::Held);
+                let held =
+                    |offset: &u64| queue.is_some_and(|queue| matches!(queue.standing(item, *offset, bounds, now), Standing::Held(_)));
                 if let Some(offset) = offsets(item, bounds.end).find(|offset| !held(offset)) {
                     return Err(over(item, offset));
                 }
@@ -86,6 +106,32 @@ impl Ledger {
         for command in settles {
             self.settle_items(command, now, &mut Vec::new());
         }
+    }
+
+    /// How leases stand, without settling them.
+    pub(in super::super) fn queue_leases(&self, leases: &SettleMessages) -> Answer {
+        let (now, mut runs, mut left) = (self.asked_at(), Vec::new(), ASKED_MAX);
+        let queue = self.queues.by_id.get(&leases.queue);
+        for item in &leases.items {
+            let bounds = self.bounds((item.topic, item.partition));
+            let mut rest = item.count;
+            for offset in offsets(item, bounds.end).take(left) {
+                (rest, left) = (rest - 1, left - 1);
+                let standing = queue.map(|queue| match queue.about.generation == leases.generation {
+                    true => queue.standing(item, offset, bounds, now),
+                    false => Standing::Over,
+                });
+                let outcome = match standing {
+                    Some(Standing::Held(until)) => SettleOutcome::Until(until),
+                    Some(Standing::Finished) => SettleOutcome::Done,
+                    Some(Standing::GivenBack | Standing::Over) => SettleOutcome::Expired,
+                    Some(Standing::Never) | None => SettleOutcome::Unknown,
+                };
+                push(&mut runs, 1, outcome);
+            }
+            push(&mut runs, rest, SettleOutcome::Unknown);
+        }
+        Answer::QueueLeases(runs)
     }
 
     fn bounds(&self, key: PartitionKey) -> Bounds {
@@ -151,8 +197,9 @@ impl QueueState {
             State::Plain => Standing::Never,
             State::Entry(entry) if entry.attempt() == 0 => Standing::Never,
             State::Entry(entry) if entry.attempt() == item.attempt && entry.is_leased() && entry.at_ms() > now.as_millis() => {
-                Standing::Held
+                Standing::Held(Timestamp::from_millis(entry.at_ms()))
             }
+            State::Entry(entry) if entry.attempt() == item.attempt && !entry.is_leased() => Standing::GivenBack,
             State::Entry(_) => Standing::Over,
         }
     }
@@ -162,26 +209,40 @@ impl QueueState {
         let key = (item.topic, item.partition);
         match (item.action, standing) {
             (SettleAction::Cancel, Standing::Finished) => SettleOutcome::Expired,
+            (SettleAction::Cancel, _) if self.is_leased(key, offset, now) => SettleOutcome::Expired,
             (SettleAction::Cancel, _) => self.finish_one(key, offset, now, effects),
             (_, Standing::Never) => SettleOutcome::Unknown,
             (SettleAction::Ack | SettleAction::Bury, Standing::Finished) => SettleOutcome::Done,
-            (_, Standing::Over | Standing::Finished) => SettleOutcome::Expired,
-            (SettleAction::Ack, Standing::Held) => {
+            // A repetition is answered as the first one was.
+            (SettleAction::Release { .. } | SettleAction::Undelivered { .. }, Standing::GivenBack) => SettleOutcome::Done,
+            (SettleAction::Extend { lease }, Standing::GivenBack) if lease.as_millis() == 0 => SettleOutcome::Done,
+            (_, Standing::Over | Standing::Finished | Standing::GivenBack) => SettleOutcome::Expired,
+            (SettleAction::Ack, Standing::Held(_)) => {
                 effects.acked += 1;
                 self.finish_one(key, offset, now, effects)
             }
-            (SettleAction::Bury, Standing::Held) => {
+            (SettleAction::Bury, Standing::Held(_)) => {
                 effects.dead += 1;
                 self.finish_one(key, offset, now, effects)
             }
-            (SettleAction::Release { delay }, Standing::Held) => self.give_back(key, offset, now.plus(delay), now, effects),
-            (SettleAction::Extend { lease }, Standing::Held) if lease.as_millis() == 0 => self.give_back(key, offset, now, now, effects),
-            (SettleAction::Extend { lease }, Standing::Held) => {
+            (SettleAction::Release { delay }, Standing::Held(_)) => self.give_back(key, offset, now.plus(delay), now, effects),
+            (SettleAction::Undelivered { delay }, Standing::Held(_)) => {
+                self.change(key, offset, Entry::with_undelivered, effects);
+                self.give_back(key, offset, now.plus(delay), now, effects)
+            }
+            (SettleAction::Extend { lease }, Standing::Held(_)) if lease.as_millis() == 0 => self.give_back(key, offset, now, now, effects),
+            (SettleAction::Extend { lease }, Standing::Held(_)) => {
                 let until = now.plus(lease);
                 self.replace(key, offset, until, true, effects);
                 SettleOutcome::Until(until)
             }
         }
+    }
+
+    /// Whether somebody has the message.
+    fn is_leased(&self, key: PartitionKey, offset: u64, now: Timestamp) -> bool {
+        let state = self.partitions.get(&key).map(|partition| partition.state(offset));
+        matches!(state, Some(State::Entry(entry)) if entry.is_leased() && entry.at_ms() > now.as_millis())
     }
 
     /// Finishes a message; the next one of its group may have its turn by that.
@@ -212,8 +273,12 @@ impl QueueState {
     }
 
     fn replace(&mut self, key: PartitionKey, offset: u64, at: Timestamp, leased: bool, effects: &mut Effects) {
+        self.change(key, offset, |entry| entry.with(entry.attempt(), at.as_millis(), leased), effects);
+    }
+
+    fn change(&mut self, key: PartitionKey, offset: u64, change: impl FnOnce(Entry) -> Entry, effects: &mut Effects) {
         if let Some(partition) = self.partitions.get_mut(&key) {
-            partition.replace(offset, |entry| entry.with(entry.attempt(), at.as_millis(), leased), &mut self.tally);
+            partition.replace(offset, change, &mut self.tally);
             effects.changed = true;
         }
     }

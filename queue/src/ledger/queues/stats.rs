@@ -61,7 +61,7 @@ struct Counted {
 
 impl Ledger {
     /// The time that answers go by: later than the journal's while that rests.
-    fn asked_at(&self) -> Timestamp {
+    pub(super) fn asked_at(&self) -> Timestamp {
         self.time.max(self.queues.clock)
     }
 

@@ -104,9 +104,19 @@ pub struct Grant {
     pub partition: PartitionIndex,
     pub first: Offset,
     pub count: u32,
-    /// From 1. Beyond the queue's bound on attempts: not to be delivered, but to be moved to the dead letters by whoever got it.
+    /// From 1.
     pub attempt: u32,
+    /// Leases before this one that were delivered to nobody.
+    pub undelivered: u32,
     pub lease_until: Timestamp,
+}
+
+impl Grant {
+    /// How often the messages are delivered with this lease. Beyond the queue's bound on attempts: not to be delivered, but to be
+    /// moved to the dead letters by whoever got it.
+    pub fn deliveries(&self) -> u32 {
+        self.attempt.saturating_sub(self.undelivered)
+    }
 }
 
 /// How far a queue looked into a partition.
@@ -125,6 +135,9 @@ pub struct ScanState {
 pub struct SettleMessages {
     pub queue: QueueId,
     pub generation: u32,
+    /// Of the settings that say what is finished for good: while the queue's are newer, nothing is settled
+    /// ([`crate::Error::QueueChanged`]). `None` where nothing hangs on them.
+    pub version: Option<u64>,
     pub items: Vec<SettleItem>,
 }
 
@@ -146,11 +159,13 @@ pub enum SettleAction {
     Ack,
     /// Given back, to be leased again after the delay.
     Release { delay: Duration },
+    /// Given back by who leased it and delivered it to nobody: the lease does not count as a delivery.
+    Undelivered { delay: Duration },
     /// Leased for so long from now on; 0 gives it back at once.
     Extend { lease: Duration },
     /// Finished as dead; the dead letter is appended in the same atom, where there is a topic for it.
     Bury,
-    /// Finished whether leased or not, and whatever the attempt: a delayed message is cancelled.
+    /// Finished unless it is leased, whatever the attempt: a delayed message is cancelled.
     Cancel,
 }
 

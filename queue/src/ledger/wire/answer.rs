@@ -42,6 +42,7 @@ pub(super) fn to_proto(answer: &Answer) -> proto::Answer {
         }
         Answer::QueueNumbers(numbers) => Kind::QueueNumbers(queues::numbers_to_proto(numbers)),
         Answer::QueuePeek(items) => Kind::QueuePeek(proto::PeekedMessages { items: items.iter().map(queues::peeked_to_proto).collect() }),
+        Answer::QueueLeases(runs) => Kind::QueueLeases(queues::settled_to_proto(runs)),
     };
     proto::Answer { kind: Some(kind) }
 }
@@ -66,6 +67,7 @@ pub(super) fn from_proto(wire: proto::Answer) -> Decoded<Answer> {
         Kind::Queues(w) => Answer::Queues(Page { items: all(w.items, queue_from_proto)?, next: w.next }),
         Kind::QueueNumbers(w) => Answer::QueueNumbers(Box::new(queues::numbers_from_proto(w))),
         Kind::QueuePeek(w) => Answer::QueuePeek(w.items.into_iter().map(queues::peeked_from_proto).collect()),
+        Kind::QueueLeases(w) => Answer::QueueLeases(queues::settled_from_proto(w)?),
     })
 }
 

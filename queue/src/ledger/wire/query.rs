@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::codec::{Decoded, required, segment_id, segment_ids, uuid_bytes};
+use super::super::queue_codec::{settle_from_proto, settle_to_proto};
 use super::super::rows::proto;
 use super::Query;
 use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, TopicId, TopicName};
@@ -65,6 +66,7 @@ pub(super) fn to_proto(query: &Query) -> proto::Query {
         Query::Queues(namespace, page) => Kind::Queues(page_to_proto(Some(namespace), page)),
         Query::QueueNumbers(queue) => Kind::QueueNumbers(queue.0),
         Query::QueuePeek(queue, max) => Kind::QueuePeek(proto::QueuePeek { queue: queue.0, max: *max }),
+        Query::QueueLeases(leases) => Kind::QueueLeases(settle_to_proto(leases)),
     };
     proto::Query { kind: Some(kind) }
 }
@@ -111,5 +113,6 @@ pub(super) fn from_proto(wire: proto::Query) -> Decoded<Query> {
         }
         Kind::QueueNumbers(queue) => Query::QueueNumbers(QueueId(queue)),
         Kind::QueuePeek(w) => Query::QueuePeek(QueueId(w.queue), w.max),
+        Kind::QueueLeases(w) => Query::QueueLeases(settle_from_proto(w)?),
     })
 }

@@ -1,4 +1,4 @@
-//! What is done with a queue as a whole: statistics, purge, seek; and with one message that nobody received yet.
+//! What is done with a queue as a whole: statistics, purge, seek; and with one message that nobody has.
 
 use std::collections::BTreeMap;
 
@@ -96,7 +96,7 @@ pub(crate) async fn seek(State(api): State<App>, From(caller): From, names: Path
     described(StatusCode::OK, &api.verbs.seek_queue(&caller, &queue, to).await?)
 }
 
-/// Cancels a message that nobody received yet, a delayed one above all.
+/// Cancels a message that nobody has leased, a delayed one above all.
 #[utoipa::path(
     delete, path = "/v1/queues/{queue}/messages/{message}", tag = "messages", operation_id = "cancel_message",
     params(crate::schema::MessagePath),
