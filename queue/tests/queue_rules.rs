@@ -481,6 +481,26 @@ fn dead_letters_may_not_come_back_to_their_queue_through_any_chain() {
 }
 
 #[test]
+fn a_queue_named_like_a_dead_letter_topic_reads_it_or_is_refused_whichever_was_first() {
+    let mut bench = Bench::new();
+    let taken = Error::DeadLetterQueueTaken { queue: queue_name("failed"), topic: topic_name("failed") };
+    bench.put_topic("x", 1);
+    bench.put("failed", reading(&["x"]));
+    assert_eq!(bench.refusal(put_queue("jobs", with_dead_letters("failed"))), taken);
+    // Nor by a change of settings, nor when the topic is there.
+    bench.put("jobs", QueueConfig::default());
+    bench.put_topic("failed", 1);
+    assert_eq!(bench.refusal(put_queue("jobs", with_dead_letters("failed"))), taken);
+    bench.put("failed", reading(&["x", "failed"]));
+    bench.put("jobs", with_dead_letters("failed"));
+    // The other way round: letters go there.
+    assert_eq!(bench.refusal(put_queue("failed", reading(&["x"]))), taken);
+    bench.apply(Command::DeleteQueue { namespace: ns(), name: queue_name("failed"), condition: Precondition::Always });
+    assert_eq!(bench.refusal(put_queue("failed", reading(&["x"]))), taken);
+    bench.put("failed", reading(&["failed"]));
+}
+
+#[test]
 fn a_queue_that_was_put_with_an_idempotency_key_is_answered_again() {
     let mut bench = Bench::new();
     let put = |fingerprint, lease| {

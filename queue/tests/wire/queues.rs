@@ -258,6 +258,7 @@ pub(super) fn error() -> impl Strategy<Value = Error> {
         queue_name().prop_map(Error::ReceiptNotFound),
         ".{0,9}".prop_map(Error::MessageNotFound),
         (queue_name(), topic_name()).prop_map(|(queue, topic)| Error::DeadLetterCycle { queue, topic }),
+        (queue_name(), topic_name()).prop_map(|(queue, topic)| Error::DeadLetterQueueTaken { queue, topic }),
         (topic_name(), partition(), offset(), duration()).prop_map(|(topic, partition, offset, waited)| Error::NoReply {
             topic,
             partition,
