@@ -1,7 +1,8 @@
 //! What a queue knows of 4,096 consecutive messages: which are finished, and of each other one that is not plain an entry
 //! of 12 bytes. It must never cost more than a bit per finished message, nor know what lies outside of the block.
 
-use super::entry::{Entry, Finished, GroupOf};
+use super::entry::{Entry, Finished, GroupOf, PRIORITIES};
+use super::steps::step;
 use super::tally::Tally;
 
 /// Messages of a block.
@@ -12,7 +13,7 @@ pub(super) const NEVER: i64 = i64::MAX;
 /// A block.
 ///
 /// Canonical are the finished messages, the entries of the others, and their groups. Entries of finished messages are dead:
-/// they stay until half of them are. The rest is counted from these: how many entries are ready and leased as of the tally's
+/// they stay until an eighth is. The rest is counted from these: how many entries are ready and leased as of the tally's
 /// time, without grouped ones, which [`super::groups`] looks after.
 #[derive(Debug)]
 pub(super) struct Block {
@@ -21,14 +22,15 @@ pub(super) struct Block {
     groups: Vec<GroupOf>,
     done: u16,
     dead: u16,
-    ready: u16,
+    /// Of each priority.
+    ready: [u16; PRIORITIES],
     leased: u16,
-    /// Priorities that ready entries may have.
-    lanes: u16,
     /// No entry that is not ready becomes so earlier.
     pub(super) due_ms: i64,
     /// As the queue's index has it.
     pub(super) indexed_ms: i64,
+    /// Priorities under which the index of ready blocks has it.
+    pub(super) indexed_lanes: u16,
 }
 
 impl Default for Block {
@@ -39,11 +41,11 @@ impl Default for Block {
             groups: Vec::new(),
             done: 0,
             dead: 0,
-            ready: 0,
+            ready: [0; PRIORITIES],
             leased: 0,
-            lanes: 0,
             due_ms: NEVER,
             indexed_ms: NEVER,
+            indexed_lanes: 0,
         }
     }
 }
@@ -83,12 +85,23 @@ impl Block {
         self.done == 0 && self.entries.len() == usize::from(self.dead)
     }
 
-    pub(super) fn has_ready(&self) -> bool {
-        self.ready > 0
+    pub(super) fn has_ready(&self, priority: u8) -> bool {
+        self.ready[usize::from(priority) % PRIORITIES] > 0
     }
 
+    /// Priorities of ready entries.
     pub(super) fn lanes(&self) -> u16 {
-        if self.ready > 0 { self.lanes } else { 0 }
+        self.ready.iter().enumerate().fold(0, |lanes, (priority, ready)| lanes | u16::from(*ready > 0) << priority)
+    }
+
+    /// Whether so many entries without a group are leased, as of the tally's time.
+    pub(super) fn has_leased(&self, count: u64) -> bool {
+        u64::from(self.leased) == count
+    }
+
+    /// How many messages are finished or have an entry.
+    pub(super) fn known(&self) -> u64 {
+        u64::from(self.done) + (self.entries.len() - usize::from(self.dead)) as u64
     }
 
     /// How many are finished from `from` to before `to`.
@@ -172,14 +185,15 @@ impl Block {
         u64::from(fresh)
     }
 
-    /// Lets go of dead entries when half of them are.
+    /// Lets go of dead entries when an eighth of them is: a message in flight is to cost 16 bytes at most, whoever else is
+    /// finished. Each is moved eight times for that, on the average.
     fn tidy(&mut self) {
         if u64::from(self.done) == BLOCK {
             self.finished = Finished::All;
         }
         if usize::from(self.dead) == self.entries.len() {
             (self.entries, self.groups, self.dead, self.due_ms) = (Vec::new(), Vec::new(), 0, NEVER);
-        } else if usize::from(self.dead) * 2 >= self.entries.len() {
+        } else if usize::from(self.dead) * 8 >= self.entries.len() {
             let finished = &self.finished;
             self.entries.retain(|entry| !finished.get(entry.place()));
             self.groups.retain(|group| !finished.get(group.place()));
@@ -195,9 +209,8 @@ impl Block {
             return;
         }
         if entry.at_ms() <= tally.as_of_ms {
-            self.ready += 1;
-            tally.ready += 1;
-            self.lanes |= 1 << entry.priority();
+            self.ready[usize::from(entry.priority()) % PRIORITIES] += 1;
+            tally.add_ready(entry.priority(), 1);
             return;
         }
         if entry.is_leased() {
@@ -211,8 +224,8 @@ impl Block {
         tally.live -= 1;
         if entry.is_grouped() {
         } else if entry.at_ms() <= tally.as_of_ms {
-            self.ready -= 1;
-            tally.ready -= 1;
+            self.ready[usize::from(entry.priority()) % PRIORITIES] -= 1;
+            tally.remove_ready(entry.priority(), 1);
         } else if entry.is_leased() {
             self.leased -= 1;
             tally.leased -= 1;
@@ -222,7 +235,9 @@ impl Block {
     /// Counts anew, as time went on; the tally had counted it before.
     pub(super) fn recount(&mut self, tally: &mut Tally) {
         let live = self.entries.len() - usize::from(self.dead);
-        tally.ready -= u64::from(self.ready);
+        for (priority, ready) in (0..).zip(self.ready) {
+            tally.remove_ready(priority, u64::from(ready));
+        }
         tally.leased -= u64::from(self.leased);
         tally.live -= live as u64;
         self.count(tally);
@@ -230,7 +245,7 @@ impl Block {
 
     /// Counts what the tally has not counted yet.
     pub(super) fn count(&mut self, tally: &mut Tally) {
-        (self.ready, self.leased, self.lanes, self.due_ms) = (0, 0, 0, NEVER);
+        (self.ready, self.leased, self.due_ms) = ([0; PRIORITIES], 0, NEVER);
         for index in 0..self.entries.len() {
             let entry = self.entries[index];
             if !self.is_finished(entry.place()) {
@@ -241,7 +256,10 @@ impl Block {
 
     /// Places of ready entries without a group that have this priority, oldest first.
     pub(super) fn ready_places(&self, priority: u8, as_of_ms: i64) -> impl Iterator<Item = u16> {
-        let wanted = move |entry: &Entry| entry.at_ms() <= as_of_ms && entry.priority() == priority && !entry.is_grouped();
+        let wanted = move |entry: &Entry| {
+            step();
+            entry.at_ms() <= as_of_ms && entry.priority() == priority && !entry.is_grouped()
+        };
         self.live().filter(wanted).map(|entry| entry.place())
     }
 

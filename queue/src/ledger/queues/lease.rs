@@ -164,9 +164,12 @@ impl QueueState {
         let mut keys: Vec<PartitionKey> = self.partitions.keys().copied().collect();
         let begin = (turn % keys.len().max(1) as u64) as usize;
         keys.rotate_left(begin);
-        let lanes = self.partitions.values().fold(1, |lanes, partition| lanes | partition.lanes());
         let mut grants = Vec::new();
-        for priority in (0..PRIORITIES).rev().filter(|priority| lanes >> priority & 1 == 1) {
+        for priority in (0..PRIORITIES).rev() {
+            // Plain messages have the lowest.
+            if priority > 0 && !self.tally.has_ready(priority) {
+                continue;
+            }
             let mut open = keys.clone();
             while left > 0 && !open.is_empty() {
                 let share = (left / open.len() as u64).max(1);
@@ -183,7 +186,7 @@ impl QueueState {
     /// Leases messages of one priority and partition: those that were leased or set apart before first. Returns how many.
     fn take(&mut self, key: PartitionKey, priority: u8, limit: u64, until: Timestamp, grants: &mut Vec<Grant>) -> u64 {
         let Some(partition) = self.partitions.get_mut(&key).filter(|_| limit > 0) else { return 0 };
-        let again = partition.ready(priority, limit as usize, &self.tally);
+        let again = partition.ready(priority, partition.floor, limit as usize, &self.tally);
         let mut taken = 0;
         for offset in again {
             let leased = partition.replace(offset, |entry| entry.with(entry.attempt() + 1, until.as_millis(), true), &mut self.tally);

@@ -231,6 +231,7 @@ impl Ledger {
             queue.flush(&mut self.dirty);
             queue.mark(&mut self.dirty);
         }
+        self.queues.bounds.grew(id);
         self.queues.rearm(id);
         self.notify_queue(id);
         self.described(id).map(|queue| Reply::Queue(Box::new(queue), false)).ok_or_else(|| Error::QueueNotFound(seek.name.clone()))
