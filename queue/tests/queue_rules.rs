@@ -664,6 +664,59 @@ fn a_million_messages_in_flight_cost_16_bytes_each_and_finished_ones_a_bit() {
     assert!(bits <= 1.0, "{bits} bits for each finished message");
 }
 
+#[test]
+fn a_message_in_flight_costs_16_bytes_at_most_whichever_others_are_acknowledged() {
+    const MESSAGES: u32 = 200_000;
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), MESSAGES);
+    let topic = queue.sources[0].topic;
+    let want = Want { max: 1_000, lease: LEASE, request: None };
+    let mut most: f64 = 0.0;
+    for from in (0..u64::from(MESSAGES)).step_by(1_000) {
+        let classified = Classified { topic, partition: P0, from: Offset(from), to: Offset(from + 1_000), skipped: vec![], marks: vec![] };
+        let grants = bench.receive_with(&queue, vec![classified], vec![want]).grants.remove(0);
+        // Every other one, bit by bit.
+        for part in 0..5 {
+            let acked = (part * 200..part * 200 + 200).filter(|i| i % 2 == 1).map(|i| item(&single(&grants[0], i), SettleAction::Ack));
+            bench.apply(Command::Settle(SettleMessages { queue: queue.id, generation: queue.generation, items: acked.collect() }));
+            let numbers = bench.numbers(&queue);
+            if numbers.leased > 50_000 {
+                most = most.max(numbers.state_bytes as f64 / numbers.leased as f64);
+            }
+        }
+    }
+    println!("{most} bytes for each message in flight, at most");
+    assert!(most <= 16.0, "{most} bytes for each message in flight");
+}
+
+#[test]
+fn an_atom_takes_messages_that_nobody_has_and_no_others() {
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 4);
+    let grants = bench.receive(&queue, 1);
+    let atom = |first, count| Atom {
+        namespace: ns(),
+        idempotency: None,
+        layout: Vec::new(),
+        cursors: Vec::new(),
+        settles: vec![SettleMessages {
+            queue: queue.id,
+            generation: queue.generation,
+            items: vec![lakefall_queue::ledger::SettleItem {
+                first: Offset(first),
+                count,
+                attempt: 0,
+                ..item(&grants[0], SettleAction::Cancel)
+            }],
+        }],
+    };
+    let lease = |offset| Refusal::Lease { queue: queue.id, topic: grants[0].topic, partition: P0, offset: Offset(offset) };
+    assert_eq!(bench.commit(Vec::new(), vec![atom(0, 2)]).atoms, [AtomOutcome::Refused(lease(0))], "somebody has it");
+    assert_eq!(bench.commit(Vec::new(), vec![atom(1, 2)]).atoms, [AtomOutcome::Applied]);
+    assert_eq!(bench.commit(Vec::new(), vec![atom(2, 2)]).atoms, [AtomOutcome::Refused(lease(2))], "it is finished");
+    bench.pass(LEASE);
+    assert_eq!(bench.commit(Vec::new(), vec![atom(0, 1)]).atoms, [AtomOutcome::Applied], "nobody has it any more");
+    assert_eq!(offsets(&bench.receive(&queue, 10)), [3]);
+}
+
 /// Prints times; asserts only what no machine can miss.
 #[test]
 fn receiving_and_acknowledging_cost_about_the_same_with_a_million_in_flight() {

@@ -4,7 +4,7 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use super::{CursorKey, Extent, Ledger, PartitionKey, Peeked, QueueNumbers, Refusal, RetiredExtent};
+use super::{CursorKey, Extent, FreeMessages, Ledger, PartitionKey, Peeked, QueueNumbers, Refusal, RetiredExtent};
 use crate::error::{Error, Result};
 use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, TopicId, TopicName};
 use crate::queue::Queue;
@@ -76,6 +76,19 @@ pub enum Query {
     QueueNumbers(QueueId),
     /// The next messages of a queue that could be received, at most so many.
     QueuePeek(QueueId, u32),
+    /// Messages of one partition of a queue that are not finished and that nobody has, from an offset on.
+    QueueFree {
+        /// The queue.
+        queue: QueueId,
+        /// The partition's topic.
+        topic: TopicId,
+        /// The partition.
+        partition: PartitionIndex,
+        /// Where to begin.
+        from: Offset,
+        /// How many are told, at most. There may be more behind where the answer ends, also if it has fewer.
+        most: u32,
+    },
 }
 
 /// An answer, in the order of [`Query`].
@@ -111,6 +124,8 @@ pub enum Answer {
     QueueNumbers(Box<QueueNumbers>),
     /// To `QueuePeek`.
     QueuePeek(Vec<Peeked>),
+    /// To `QueueFree`.
+    QueueFree(FreeMessages),
 }
 
 /// How far a shard's journal is.
@@ -225,6 +240,7 @@ impl Ledger {
             }
             Query::QueueNumbers(queue) => self.queue_numbers(*queue),
             Query::QueuePeek(queue, most) => self.queue_peek(*queue, *most),
+            Query::QueueFree { queue, topic, partition, from, most } => self.queue_free(*queue, (*topic, *partition), *from, *most),
             Query::Position => Ok(Answer::Position(JournalPosition { seq: self.seq, epoch: self.epoch, time: self.time })),
         }
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lakefall_queue::error::Error;
 use lakefall_queue::ledger::{
-    Answer, Classified, Command, Grant, Mark, Notice, Peeked, PutQueue, Query, QueueNumbers, ReceiveMessages, Received, Refusal, Reply,
-    ScanState, SeekQueue, SettleAction, SettleItem, SettleMessages, SettleOutcome, SettledRun, Want,
+    Answer, Classified, Command, FreeMessages, Grant, Mark, Notice, Peeked, PutQueue, Query, QueueNumbers, ReceiveMessages, Received,
+    Refusal, Reply, ScanState, SeekQueue, SettleAction, SettleItem, SettleMessages, SettleOutcome, SettledRun, Want,
 };
 use lakefall_queue::queue::{Binding, DeadLetter, Match, Ordering, Overflow, Queue, QueueConfig, QueueStart, Retry, Source};
 use lakefall_queue::{BindingName, Offset, PartitionIndex, QueueId, QueueName, Timestamp, TopicId};
@@ -169,6 +169,13 @@ pub(super) fn query() -> impl Strategy<Value = Query> {
         (namespace_name(), page()).prop_map(|(namespace, page)| Query::Queues(namespace, page)),
         queue_id().prop_map(Query::QueueNumbers),
         (queue_id(), any::<u32>()).prop_map(|(queue, max)| Query::QueuePeek(queue, max)),
+        (queue_id(), topic_id(), partition(), offset(), any::<u32>()).prop_map(|(queue, topic, partition, from, most)| Query::QueueFree {
+            queue,
+            topic,
+            partition,
+            from,
+            most
+        }),
     ]
 }
 
@@ -224,6 +231,7 @@ pub(super) fn answer() -> impl Strategy<Value = Answer> {
         paged(queue()).prop_map(Answer::Queues),
         numbers.prop_map(|numbers| Answer::QueueNumbers(Box::new(numbers))),
         vec(peeked, 0..4).prop_map(Answer::QueuePeek),
+        (vec(offset(), 0..4), offset()).prop_map(|(offsets, next)| Answer::QueueFree(FreeMessages { offsets, next })),
     ]
 }
 

@@ -150,7 +150,8 @@ pub enum SettleAction {
     Extend { lease: Duration },
     /// Finished as dead; the dead letter is appended in the same atom, where there is a topic for it.
     Bury,
-    /// Finished whether leased or not, and whatever the attempt: a delayed message is cancelled.
+    /// Finished whether leased or not, and whatever the attempt: a delayed message is cancelled. In an atom: only while nobody
+    /// has it.
     Cancel,
 }
 
@@ -182,6 +183,14 @@ pub struct Peeked {
     pub offset: Offset,
     /// Leases so far.
     pub attempt: u32,
+}
+
+/// Messages of a partition that are not finished and that nobody has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FreeMessages {
+    pub offsets: Vec<Offset>,
+    /// From here on nothing was looked at; the partition's end when all was, and beyond any where the queue does not read it.
+    pub next: Offset,
 }
 
 /// How a queue stands, without what only its gateway can tell.

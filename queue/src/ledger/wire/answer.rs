@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::super::codec::{Decoded, required, segment_id, segment_ids, uuid_bytes};
 use super::super::queue_codec::{queue_from_proto, queue_to_proto};
 use super::super::rows::{extent_row, namespace_from_row, namespace_row, proto, topic_from_row, topic_row};
-use super::super::{JournalPosition, Located, ObjectStatus, Reclaimable};
+use super::super::{FreeMessages, JournalPosition, Located, ObjectStatus, Reclaimable};
 use super::Answer;
 use super::query::{count, size};
 use super::queues;
@@ -42,6 +42,9 @@ pub(super) fn to_proto(answer: &Answer) -> proto::Answer {
         }
         Answer::QueueNumbers(numbers) => Kind::QueueNumbers(queues::numbers_to_proto(numbers)),
         Answer::QueuePeek(items) => Kind::QueuePeek(proto::PeekedMessages { items: items.iter().map(queues::peeked_to_proto).collect() }),
+        Answer::QueueFree(free) => {
+            Kind::QueueFree(proto::FreeMessages { offsets: free.offsets.iter().map(|offset| offset.0).collect(), next: free.next.0 })
+        }
     };
     proto::Answer { kind: Some(kind) }
 }
@@ -66,6 +69,9 @@ pub(super) fn from_proto(wire: proto::Answer) -> Decoded<Answer> {
         Kind::Queues(w) => Answer::Queues(Page { items: all(w.items, queue_from_proto)?, next: w.next }),
         Kind::QueueNumbers(w) => Answer::QueueNumbers(Box::new(queues::numbers_from_proto(w))),
         Kind::QueuePeek(w) => Answer::QueuePeek(w.items.into_iter().map(queues::peeked_from_proto).collect()),
+        Kind::QueueFree(w) => {
+            Answer::QueueFree(FreeMessages { offsets: w.offsets.into_iter().map(Offset).collect(), next: Offset(w.next) })
+        }
     })
 }
 
