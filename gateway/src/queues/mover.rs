@@ -11,7 +11,7 @@ use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{AtomOutcome, Command, Refusal, Reply, SettleMessages, SettleOutcome, SettledRun};
 use lakefall_queue::queue::Queue;
 use lakefall_queue::topic::Topic;
-use lakefall_queue::verbs::{Admission, Read, Start};
+use lakefall_queue::verbs::{Admission, Idempotency, Read, Start};
 use lakefall_queue::{NamespaceName, Offset, PartitionIndex, Record, StoredRecord, TopicId, TopicName};
 use tokio::sync::oneshot;
 
@@ -85,18 +85,31 @@ impl Mover {
 
     /// Appends records to one topic and settles leases, all or nothing.
     pub(crate) async fn append_and_settle(&self, topic: &Topic, records: Vec<Record>, settles: SettleMessages) -> Result<(), Refused> {
+        self.append_once(topic, records, settles, None).await
+    }
+
+    /// The same under a key: repeated, it is done once, and answered as if it were done now.
+    pub(crate) async fn append_once(
+        &self,
+        topic: &Topic,
+        records: Vec<Record>,
+        settles: SettleMessages,
+        idempotency: Option<Idempotency>,
+    ) -> Result<(), Refused> {
         let bytes = records.iter().map(Record::payload_bytes).sum();
         let admission = self.gate.admit(bytes).await?;
-        let Routed { parts, layout } = self.router.route(topic, None, records, None, 0)?;
+        let Routed { parts, layout } = self.router.route(topic, None, records, idempotency.as_ref(), 0)?;
         let part =
             |(partition, records)| Part { topic: topic.id, partition, compression: topic.config.compression, records, condition: None };
         let parts = parts.into_iter().map(part).collect();
-        let binding =
-            Binding { namespace: topic.namespace.clone(), idempotency: None, layout, cursors: Vec::new(), settles: vec![settles] };
+        let binding = Binding { namespace: topic.namespace.clone(), idempotency, layout, cursors: Vec::new(), settles: vec![settles] };
         let (reply, settled) = oneshot::channel();
         let (urgency, submitted) = (topic.config.urgency, self.ingest.now());
         self.ingest.submit(Submission { parts, binding: Some(binding), order: None, urgency, bytes, submitted, reply, admission })?;
         let settled = settled.await.unwrap_or_else(|_| Err(Error::unknown("the gateway failed while it stored the records")))?;
+        if matches!(settled.binding, Some(AtomOutcome::Replayed(_))) {
+            return Ok(());
+        }
         refusal(&settled).map_or(Ok(()), |refusal| Err(Refused::Refusal(refusal.clone())))
     }
 
