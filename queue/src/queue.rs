@@ -360,6 +360,8 @@ pub struct Message {
     pub attempt: u32,
     /// Until when it is leased; absent when peeked at.
     pub lease_until: Option<Timestamp>,
+    /// When it was leased for the first time, to the second; absent when peeked at, and where it is not known.
+    pub first_leased_at: Option<Timestamp>,
 }
 
 /// What a receiver gets.

@@ -18,7 +18,7 @@ use lakefall_queue::ledger::{
 };
 use lakefall_queue::queue::{Binding, DeadLetter, Match, Ordering, Overflow, QueueConfig, QueueStart};
 use lakefall_queue::verbs::{Idempotency, PageRequest, Precondition};
-use lakefall_queue::{BindingName, NamespaceName, Offset, PartitionIndex, TopicId};
+use lakefall_queue::{BindingName, NamespaceName, Offset, PartitionIndex, ShardId, TopicId};
 
 fn mark(index: u32) -> Mark {
     Mark { index, not_before: None, priority: 0, group: None }
@@ -148,6 +148,31 @@ fn a_lease_of_nothing_is_over_a_millisecond_later_and_gives_no_message_twice_at_
     assert_eq!((offsets(&received.grants[0]), offsets(&received.grants[1])), (vec![0], vec![]));
     bench.pass(Duration::from_millis(1));
     assert_eq!(offsets(&bench.receive(&queue, 5)), [0]);
+}
+
+#[test]
+fn a_message_tells_when_it_was_leased_first_however_often_it_is_leased_again_and_whoever_owns_it() {
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 4);
+    let first = |grants: &[lakefall_queue::ledger::Grant]| grants.iter().map(|grant| grant.first_leased).collect::<Vec<_>>();
+    let urgent = Mark { priority: 5, ..mark(2) };
+    bench.pass(Duration::from_millis(1_700));
+    let (one, later) = (Some(START.plus(Duration::from_secs(1))), Some(START.plus(Duration::from_secs(10))));
+    assert_eq!(first(&bench.receive_marked(&queue, vec![urgent], 2)), [one, one], "to the second");
+    bench.now = START.plus(Duration::from_secs(10));
+    assert_eq!(first(&bench.receive(&queue, 1)), [later]);
+    bench.pass(LEASE);
+    let store = bench.ledger.checkpoint();
+    let mut owner = lakefall_queue::ledger::Ledger::restore(ShardId(0), &store.shard, store.puts).unwrap();
+    let command = ReceiveMessages {
+        queue: queue.id,
+        generation: queue.generation,
+        classified: Vec::new(),
+        wants: vec![Want { max: 9, lease: LEASE, request: None }],
+    };
+    let Ok(Reply::Received(received)) = owner.apply(&Command::Receive(command), bench.now).reply else { panic!("no reply") };
+    assert_eq!(received.grants[0].iter().map(|grant| (grant.first.0, grant.attempt)).collect::<Vec<_>>(), [(2, 2), (0, 2), (1, 2), (3, 1)]);
+    assert_eq!(first(&received.grants[0]), [one, one, later, Some(START.plus(Duration::from_secs(40)))]);
+    assert_eq!(first(&bench.receive(&queue, 9)), first(&received.grants[0]));
 }
 
 #[test]
@@ -648,6 +673,7 @@ fn a_million_messages_in_flight_cost_16_bytes_each_and_finished_ones_a_bit() {
         count: MESSAGES - 1,
         attempt: 1,
         lease_until: START.plus(LEASE),
+        first_leased: None,
     };
     // Every second one first: no run of them is all finished, and half of the entries stay.
     let of =

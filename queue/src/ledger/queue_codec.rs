@@ -87,6 +87,7 @@ pub(super) fn grant_to_proto(grant: &Grant) -> proto::Grant {
         count: grant.count,
         attempt: grant.attempt,
         until_ms: grant.lease_until.as_millis(),
+        first_leased_ms: grant.first_leased.map_or(0, |at| at.as_millis()),
     }
 }
 
@@ -98,6 +99,7 @@ pub(super) fn grant_from_proto(wire: &proto::Grant) -> Grant {
         count: wire.count,
         attempt: wire.attempt,
         lease_until: Timestamp::from_millis(wire.until_ms),
+        first_leased: Some(wire.first_leased_ms).filter(|at_ms| *at_ms != 0).map(Timestamp::from_millis),
     }
 }
 

@@ -180,8 +180,18 @@ pub(super) fn query() -> impl Strategy<Value = Query> {
 }
 
 pub(super) fn reply() -> impl Strategy<Value = Reply> {
-    let grant = (topic_id(), partition(), offset(), any::<u32>(), any::<u32>(), timestamp())
-        .prop_map(|(topic, partition, first, count, attempt, lease_until)| Grant { topic, partition, first, count, attempt, lease_until });
+    let first_leased = proptest::option::of(1..i64::MAX / 2).prop_map(|at| at.map(Timestamp::from_millis));
+    let grant = (topic_id(), partition(), offset(), any::<u32>(), any::<u32>(), timestamp(), first_leased).prop_map(
+        |(topic, partition, first, count, attempt, lease_until, first_leased)| Grant {
+            topic,
+            partition,
+            first,
+            count,
+            attempt,
+            lease_until,
+            first_leased,
+        },
+    );
     let scan = (topic_id(), partition(), offset(), offset(), offset()).prop_map(|(topic, partition, scanned, end, log_start)| ScanState {
         topic,
         partition,

@@ -2,6 +2,7 @@
 //! of 12 bytes. It must never cost more than a bit per finished message, nor know what lies outside of the block.
 
 use super::entry::{Entry, Finished, GroupOf, PRIORITIES};
+use super::firsts::Firsts;
 use super::steps::step;
 use super::tally::Tally;
 
@@ -12,7 +13,7 @@ pub(super) const NEVER: i64 = i64::MAX;
 
 /// A block.
 ///
-/// Canonical are the finished messages, the entries of the others, and their groups. Entries of finished messages are dead:
+/// Canonical are the finished messages, the entries of the others, their groups, and when they were leased first. Entries of finished messages are dead:
 /// they stay until an eighth is. The rest is counted from these: how many entries are ready and leased as of the tally's
 /// time, without grouped ones, which [`super::groups`] looks after.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(super) struct Block {
     finished: Finished,
     entries: Vec<Entry>,
     groups: Vec<GroupOf>,
+    firsts: Firsts,
     done: u16,
     dead: u16,
     /// Of each priority.
@@ -39,6 +41,7 @@ impl Default for Block {
             finished: Finished::None,
             entries: Vec::new(),
             groups: Vec::new(),
+            firsts: Firsts::default(),
             done: 0,
             dead: 0,
             ready: [0; PRIORITIES],
@@ -52,11 +55,12 @@ impl Default for Block {
 
 impl Block {
     /// From a row; `None` if that is malformed. Its counts are due: see [`Block::recount`].
-    pub(super) fn restore(all: bool, finished: &[u8], entries: &[u8], groups: &[u8]) -> Option<Self> {
+    pub(super) fn restore(all: bool, finished: &[u8], entries: &[u8], groups: &[u8], firsts: &[u8]) -> Option<Self> {
         let finished = if all { Finished::All } else { Finished::from_bytes(finished)? };
         let (entries, rest) = entries.as_chunks::<{ Entry::BYTES }>();
         let (groups, more) = groups.as_chunks::<{ GroupOf::BYTES }>();
-        let mut block = Self { done: finished.count(0, BLOCK as u16), finished, ..Self::default() };
+        let firsts = Firsts::from_bytes(firsts)?;
+        let mut block = Self { done: finished.count(0, BLOCK as u16), finished, firsts, ..Self::default() };
         block.entries = entries.iter().map(Entry::from_bytes).collect();
         block.groups = groups.iter().map(GroupOf::from_bytes).collect();
         let sorted = block.entries.is_sorted_by(|a, b| a.place() < b.place()) && block.groups.is_sorted_by(|a, b| a.place() < b.place());
@@ -64,11 +68,11 @@ impl Block {
         (rest.is_empty() && more.is_empty() && sorted && known).then_some(block)
     }
 
-    /// As a row: whether all are finished, else which; entries; groups.
-    pub(super) fn encode(&self) -> (bool, Vec<u8>, Vec<u8>, Vec<u8>) {
+    /// As a row: whether all are finished, else which; entries; groups; when they were leased first.
+    pub(super) fn encode(&self) -> (bool, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>) {
         let entries = self.live().flat_map(|entry| entry.to_bytes()).collect();
         let groups = self.groups.iter().filter(|g| !self.is_finished(g.place())).flat_map(|g| g.to_bytes()).collect();
-        (matches!(self.finished, Finished::All), self.finished.to_bytes(), entries, groups)
+        (matches!(self.finished, Finished::All), self.finished.to_bytes(), entries, groups, self.firsts.to_bytes())
     }
 
     /// Entries of messages that are not finished.
@@ -122,6 +126,16 @@ impl Block {
     fn index_of(&self, place: u16) -> Option<usize> {
         let index = self.entries.binary_search_by_key(&place, |entry| entry.place()).ok()?;
         (!self.is_finished(place)).then_some(index)
+    }
+
+    /// When the message of a place was leased first, to the second; nothing where that is not known.
+    pub(super) fn first_leased_ms(&self, place: u16) -> Option<i64> {
+        self.firsts.get(place)
+    }
+
+    /// It is now.
+    pub(super) fn leased_first(&mut self, place: u16, now_ms: i64) {
+        self.firsts.set(place, now_ms);
     }
 
     /// The group of an entry that has one.
@@ -192,7 +206,8 @@ impl Block {
             self.finished = Finished::All;
         }
         if usize::from(self.dead) == self.entries.len() {
-            (self.entries, self.groups, self.dead, self.due_ms) = (Vec::new(), Vec::new(), 0, NEVER);
+            (self.entries, self.groups, self.firsts) = (Vec::new(), Vec::new(), Firsts::default());
+            (self.dead, self.due_ms) = (0, NEVER);
         } else if usize::from(self.dead) * 8 >= self.entries.len() {
             let finished = &self.finished;
             self.entries.retain(|entry| !finished.get(entry.place()));
@@ -286,7 +301,10 @@ impl Block {
 
     /// Bytes it takes, about.
     pub(super) fn bytes(&self) -> u64 {
-        let heap = self.entries.capacity() * Entry::BYTES + self.groups.capacity() * GroupOf::BYTES + self.finished.heap_bytes();
+        let heap = self.entries.capacity() * Entry::BYTES
+            + self.groups.capacity() * GroupOf::BYTES
+            + self.firsts.heap_bytes()
+            + self.finished.heap_bytes();
         (size_of::<Self>() + size_of::<u64>() + heap) as u64
     }
 }

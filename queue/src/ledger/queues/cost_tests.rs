@@ -84,7 +84,15 @@ fn dropping_the_oldest_message_steps_over_leased_ones_by_block() {
 
 fn first_of(queue: &Queue) -> lakefall_queue::ledger::Grant {
     let topic = queue.sources[0].topic;
-    lakefall_queue::ledger::Grant { topic, partition: P0, first: Offset(0), count: 1, attempt: 1, lease_until: bench::START }
+    lakefall_queue::ledger::Grant {
+        topic,
+        partition: P0,
+        first: Offset(0),
+        count: 1,
+        attempt: 1,
+        lease_until: bench::START,
+        first_leased: None,
+    }
 }
 
 #[test]

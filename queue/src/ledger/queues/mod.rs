@@ -7,6 +7,7 @@ mod bounds;
 mod cost_tests;
 mod depth;
 mod entry;
+mod firsts;
 mod groups;
 mod index;
 mod lease;

@@ -9,6 +9,7 @@ use super::entry::Entry;
 use super::groups::Groups;
 use super::steps::step;
 use super::tally::{Lock, Tally};
+use crate::time::Timestamp;
 
 /// When what is in a queue is due: time, partition, block; [`GROUPS`] stands for all groups of the partition.
 pub(super) type DueIndex = BTreeSet<(i64, PartitionKey, u64)>;
@@ -168,7 +169,7 @@ impl QueuePartition {
     }
 
     /// Leases plain messages for the first time, oldest first, at most `limit`. Returns their offsets.
-    pub(super) fn lease_plain(&mut self, limit: u64, until_ms: i64, tally: &mut Tally) -> Vec<u64> {
+    pub(super) fn lease_plain(&mut self, limit: u64, until_ms: i64, now_ms: i64, tally: &mut Tally) -> Vec<u64> {
         let mut leased = Vec::new();
         while (leased.len() as u64) < limit && self.plain > 0 && self.head < self.scanned {
             let (number, place) = split(self.head);
@@ -177,6 +178,7 @@ impl QueuePartition {
             let (places, stopped) = block.plain_places(place, end, (limit - leased.len() as u64) as usize);
             let fresh: Vec<Entry> = places.iter().map(|at| Entry::set_apart(*at, 0, 0, false).with(1, until_ms, true)).collect();
             block.add(&fresh, tally);
+            places.iter().for_each(|place| block.leased_first(*place, now_ms));
             leased.extend(places.iter().map(|at| number * BLOCK + u64::from(*at)));
             self.plain -= places.len() as u64;
             self.head = number * BLOCK + u64::from(stopped);
@@ -184,6 +186,24 @@ impl QueuePartition {
             self.touched.insert(number);
         }
         leased
+    }
+
+    /// Leases a message that has an entry, until then. Returns its new entry.
+    pub(super) fn lease_again(&mut self, offset: u64, until_ms: i64, now_ms: i64, tally: &mut Tally) -> Option<Entry> {
+        let leased = self.replace(offset, |entry| entry.with(entry.attempt() + 1, until_ms, true), tally)?;
+        let (number, place) = split(offset);
+        if leased.attempt() == 1
+            && let Some(block) = self.blocks.get_mut(&number)
+        {
+            block.leased_first(place, now_ms);
+        }
+        Some(leased)
+    }
+
+    /// When a message was leased first, to the second; nothing where that is not known.
+    pub(super) fn first_leased(&self, offset: u64) -> Option<Timestamp> {
+        let (number, place) = split(offset);
+        self.blocks.get(&number)?.first_leased_ms(place).map(Timestamp::from_millis)
     }
 
     /// Offsets of messages that could be leased again or were set apart, of one priority, from `from` on, oldest first, at most

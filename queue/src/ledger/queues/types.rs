@@ -107,6 +107,8 @@ pub struct Grant {
     /// From 1. Beyond the queue's bound on attempts: not to be delivered, but to be moved to the dead letters by whoever got it.
     pub attempt: u32,
     pub lease_until: Timestamp,
+    /// When they were leased for the first time, to the second; nothing if that was before it was kept.
+    pub first_leased: Option<Timestamp>,
 }
 
 /// How far a queue looked into a partition.

@@ -182,6 +182,7 @@ schemas! {
     /// A message: its lease and its record. Without a lease there is no receipt.
     Message {
         id: String, receipt: Option<String>, attempt: u32, lease_until: Option<String>,
+        first_leased_at: Option<String>,
         #[serde(flatten)]
         record: StoredRecord,
     }
