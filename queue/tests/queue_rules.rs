@@ -411,6 +411,22 @@ fn a_queue_that_drops_keeps_its_newest_messages_and_those_that_are_leased() {
 }
 
 #[test]
+fn a_queue_whose_oldest_become_dead_letters_tells_that_it_has_too_many_and_refuses_from_twice_the_bound_on() {
+    let mut bench = Bench::new();
+    let alone = bounded(3, Overflow::DeadLetter);
+    assert!(matches!(bench.refusal(put_queue("work", alone.clone())), Error::Invalid { field, .. } if field == "overflow"));
+    let queue = bench.put("work", QueueConfig { dead_letter: with_dead_letters("work.dead").dead_letter, ..alone });
+    let topic = queue.sources[0].topic;
+    let over = |bench: &Bench| bench.notices.iter().any(|notice| matches!(notice, Notice::QueueOver { queue: of, .. } if *of == queue.id));
+    bench.append(topic, 3);
+    assert!(!over(&bench));
+    bench.append(topic, 1);
+    assert!(over(&bench));
+    assert_eq!(bench.append(topic, 2).slices, [SliceOutcome::Stored(Offset(4))]);
+    assert_eq!(bench.append(topic, 1).slices, [SliceOutcome::Refused(Refusal::QueueFull { queue: queue_name("work"), max_depth: 6 })]);
+}
+
+#[test]
 fn an_atom_settles_all_its_leases_or_nothing() {
     let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 3);
     let grants = bench.receive(&queue, 2);

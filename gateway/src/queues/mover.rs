@@ -8,13 +8,16 @@ use std::time::Duration;
 use lakefall_metadata::Metadata;
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::error::{Error, Result};
-use lakefall_queue::ledger::{AtomOutcome, Command, Refusal, Reply, SettleMessages, SettleOutcome, SettledRun};
+use lakefall_queue::ledger::{
+    Answer, AtomOutcome, Command, FreeMessages, Query, Refusal, Reply, SettleAction, SettleItem, SettleMessages, SettleOutcome, SettledRun,
+};
 use lakefall_queue::queue::Queue;
 use lakefall_queue::topic::Topic;
 use lakefall_queue::verbs::{Admission, Idempotency, Read, Start};
 use lakefall_queue::{NamespaceName, Offset, PartitionIndex, Record, StoredRecord, TopicId, TopicName};
 use tokio::sync::oneshot;
 
+use super::settle::joined;
 use crate::ingest::{Binding, Gate, Ingest, Part, PartOutcome, Routed, Router, Settled, Submission};
 use crate::read::{Failure, Reader};
 use crate::topics::Topics;
@@ -124,6 +127,21 @@ impl Mover {
         }
     }
 
+    /// Messages of a partition of a queue that nobody has, from an offset on.
+    pub(crate) async fn free(
+        &self,
+        queue: &Queue,
+        topic: TopicId,
+        partition: PartitionIndex,
+        from: Offset,
+        most: u32,
+    ) -> Result<FreeMessages> {
+        match self.metadata.query(queue.id.shard(), Query::QueueFree { queue: queue.id, topic, partition, from, most }).await? {
+            Answer::QueueFree(free) => Ok(free),
+            other => Err(Error::Internal(format!("asked for messages of a queue, got {other:?}"))),
+        }
+    }
+
     /// Reads the first of the `wanted` records of a partition, those that lie near each other: at least one, unless none is wanted.
     pub(crate) async fn page(&self, topic: &Topic, partition: PartitionIndex, wanted: &BTreeSet<Offset>) -> Page {
         let mut page = Page { records: Vec::new(), admission: Admission::default() };
@@ -181,6 +199,12 @@ impl Mover {
         };
         self.reader.read(topic, &read, tokio::time::Instant::now()).await
     }
+}
+
+/// What takes messages out of a queue that nobody has.
+pub(crate) fn taking(queue: &Queue, topic: TopicId, partition: PartitionIndex, offsets: impl Iterator<Item = Offset>) -> SettleMessages {
+    let item = |first| SettleItem { topic, partition, first, count: 1, attempt: 0, action: SettleAction::Cancel };
+    SettleMessages { queue: queue.id, generation: queue.generation, items: joined(offsets.map(item)) }
 }
 
 /// Why an atom was refused. A part's own refusal says more than that of the atom it took down.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakefall_queue::error::{Error, Result};
-use lakefall_queue::ledger::{Answer, FreeMessages, Query, Refusal, SettleAction, SettleItem, SettleMessages};
+use lakefall_queue::ledger::{FreeMessages, Refusal};
 use lakefall_queue::queue::{Operation, Queue, Redrive};
 use lakefall_queue::topic::Topic;
 use lakefall_queue::verbs::{Caller, Idempotency, Start, Verbs};
@@ -18,9 +18,8 @@ use super::classify::is_over;
 use super::dead::{origin, revived};
 use super::expression::{Expression, Spoken};
 use super::filter::Filters;
-use super::mover::{Found, Mover, Refused};
+use super::mover::{Found, Mover, Refused, taking};
 use super::operations::{Operations, Progress};
-use super::settle::joined;
 
 /// Messages of one batch, at most.
 const BATCH: usize = 500;
@@ -135,10 +134,8 @@ impl Run {
     async fn free(&self, topic: TopicId, partition: PartitionIndex, from: Offset) -> Result<FreeMessages> {
         let mut tries = 0;
         loop {
-            let query = Query::QueueFree { queue: self.from.id, topic, partition, from, most: PAGE };
-            match self.mover.metadata.query(self.from.id.shard(), query).await {
-                Ok(Answer::QueueFree(free)) => return Ok(free),
-                Ok(other) => return Err(Error::Internal(format!("asked for messages of a queue, got {other:?}"))),
+            match self.mover.free(&self.from, topic, partition, from, PAGE).await {
+                Ok(free) => return Ok(free),
                 Err(error) => self.pause(error, &mut tries).await?,
             }
         }
@@ -221,7 +218,11 @@ impl Run {
             // Repeated under its own key, so that an answer that was lost is no second batch.
             let key = format!("{}-{}-{refused}", self.progress.id(), self.batches);
             let idempotency = Idempotency { key: key.as_str().into(), fingerprint: u128::from(self.batches) };
-            match self.mover.append_once(&topic, records, self.taking(at, &letters), Some(idempotency)).await {
+            match self
+                .mover
+                .append_once(&topic, records, taking(&self.from, at.0, at.1, letters.iter().map(|(offset, _)| *offset)), Some(idempotency))
+                .await
+            {
                 Ok(()) => {
                     self.progress.done(letters.len());
                     return Ok(());
@@ -241,19 +242,6 @@ impl Run {
             }
         }
         Ok(())
-    }
-
-    /// What takes letters out of the queue.
-    fn taking(&self, (topic, partition): (TopicId, PartitionIndex), letters: &[(Offset, Record)]) -> SettleMessages {
-        let item = |(offset, _): &(Offset, Record)| SettleItem {
-            topic,
-            partition,
-            first: *offset,
-            count: 1,
-            attempt: 0,
-            action: SettleAction::Cancel,
-        };
-        SettleMessages { queue: self.from.id, generation: self.from.generation, items: joined(letters.iter().map(item)) }
     }
 
     /// Keeps those letters that nobody has. The queue may have been moved, too.

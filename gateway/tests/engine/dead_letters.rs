@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lakefall_metadata::memory::Fault as JournalFault;
 use lakefall_queue::error::Error;
-use lakefall_queue::queue::{Message, Operation, OperationStatus, QueueConfig, Receive, Redrive, Settled, Verdict};
+use lakefall_queue::queue::{Message, Operation, OperationStatus, Overflow, QueueConfig, Receive, Redrive, Settled, Verdict};
 use lakefall_queue::record::{Header, Properties};
 use lakefall_queue::verbs::{Caller, Verbs};
 use lakefall_queue::{NamespaceName, Offset, Record};
@@ -300,6 +300,29 @@ async fn what_dies_again_while_it_is_redriven_is_left_for_the_next_redrive() {
     let letters = world.ready("letters").await;
     assert_eq!(texts(&letters), ["a", "b", "c"]);
     assert_eq!(letters[0].record.headers.iter().filter(|header| &*header.name == "dead-letter-queue").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_messages_beyond_the_bound_become_dead_letters_and_leased_ones_stay() {
+    let world = World::new().await;
+    world.topic("in", 1).await;
+    let other = world.other_engine().await;
+    let bounded = QueueConfig { max_depth: Some(3), overflow: Overflow::DeadLetter, ..dying_after(3, &["in"], "letters") };
+    world.work_queue("q", bounded).await;
+    world.send("in", &["a", "b", "c"]).await.unwrap();
+    let held = receive_one(&world, "q").await;
+    assert_eq!(texts(&held), ["a"]);
+    world.send("in", &["d", "e"]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let letters = world.ready("letters").await;
+    assert_eq!(texts(&letters), ["b", "c"], "each once, whichever gateway was faster");
+    assert_eq!(
+        (header(&letters[0], "dead-letter-reason"), header(&letters[0], "dead-letter-attempts")),
+        (Some("max_depth".into()), Some("0".into()))
+    );
+    assert_eq!(world.verdict("q", &held, Verdict::Ack).await, [Settled::Ok(None)]);
+    assert_eq!(world.taken("q").await, ["d", "e"]);
+    drop(other);
 }
 
 #[tokio::test(start_paused = true)]

@@ -241,7 +241,11 @@ pub(super) fn answer() -> impl Strategy<Value = Answer> {
         paged(queue()).prop_map(Answer::Queues),
         numbers.prop_map(|numbers| Answer::QueueNumbers(Box::new(numbers))),
         vec(peeked, 0..4).prop_map(Answer::QueuePeek),
-        (vec(offset(), 0..4), offset()).prop_map(|(offsets, next)| Answer::QueueFree(FreeMessages { offsets, next })),
+        (vec(offset(), 0..4), vec(any::<u32>(), 0..4), offset()).prop_map(|(offsets, attempts, next)| Answer::QueueFree(FreeMessages {
+            offsets,
+            attempts,
+            next
+        })),
     ]
 }
 
@@ -249,6 +253,7 @@ pub(crate) fn notice() -> impl Strategy<Value = Notice> {
     prop_oneof![
         (namespace_name(), queue_name(), queue_id()).prop_map(|(namespace, name, queue)| Notice::QueueChanged { namespace, name, queue }),
         queue_id().prop_map(|queue| Notice::QueueReady { queue }),
+        (namespace_name(), queue_name(), queue_id()).prop_map(|(namespace, name, queue)| Notice::QueueOver { namespace, name, queue }),
     ]
 }
 

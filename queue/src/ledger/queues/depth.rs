@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Ledger, PartitionKey, Refusal};
+use super::super::{Ledger, Notice, PartitionKey, Refusal};
 use super::block::BLOCK;
 use super::partition::{QueuePartition, State};
 use super::state::QueueState;
@@ -28,28 +28,37 @@ impl Ledger {
             step();
             let Some(queue) = self.queues.by_id.get(&id) else { continue };
             let config = &queue.about.config;
-            let Some(max_depth) = config.max_depth.filter(|_| config.overflow == Overflow::Reject) else { continue };
+            let Some(max_depth) = config.refused_above() else { continue };
             let records: u64 = queue.sources.iter().filter_map(|topic| more.get(topic)).sum();
             let depth = self.depth(queue);
             if depth.saturating_add(records) > max_depth {
                 return Err(Refusal::QueueFull { queue: queue.about.name.clone(), max_depth });
             }
-            self.queues.bounds.has_room(id, max_depth - depth);
+            // Of the others it is told after the append.
+            if config.overflow == Overflow::Reject {
+                self.queues.bounds.has_room(id, max_depth - depth);
+            }
         }
         Ok(())
     }
 
-    /// So many records were appended: queues that drop their oldest messages do so.
+    /// So many records were appended: queues that drop their oldest messages do so. Of those whose oldest become dead letters it
+    /// is told: whoever sees records makes letters of them.
     pub(in super::super) fn drop_oldest(&mut self, appended: PartitionKey, records: u64, now: Timestamp) {
         self.queues.bounds.appended(appended.0, records);
         let near: Vec<QueueId> = self.queues.bounds.near(appended.0, 0).collect();
         for id in near {
             step();
-            let Some(queue) = self.queues.by_id.get(&id).filter(|q| q.about.config.overflow == Overflow::DropOldest) else { continue };
+            let Some(queue) = self.queues.by_id.get(&id).filter(|q| q.about.config.overflow != Overflow::Reject) else { continue };
             let (depth, max_depth) = (self.depth(queue), queue.about.config.max_depth.unwrap_or(u64::MAX));
             self.queues.bounds.has_room(id, max_depth.saturating_sub(depth));
             let mut over = depth.saturating_sub(max_depth);
             if over == 0 {
+                continue;
+            }
+            if queue.about.config.overflow == Overflow::DeadLetter {
+                let (namespace, name) = (queue.about.namespace.clone(), queue.about.name.clone());
+                self.notices.push(Notice::QueueOver { namespace, name, queue: id });
                 continue;
             }
             let mut ends: Vec<(PartitionKey, u64)> = queue.partitions.keys().map(|key| (*key, self.end_of(*key))).collect();

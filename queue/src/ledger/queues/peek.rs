@@ -61,11 +61,15 @@ impl Ledger {
     pub(in super::super) fn queue_free(&self, id: QueueId, key: PartitionKey, from: Offset, most: u32) -> Result<Answer> {
         let queue = self.queues.by_id.get(&id).ok_or_else(|| Error::QueueChanged(id.to_string()))?;
         let Some(partition) = queue.partitions.get(&key) else {
-            return Ok(Answer::QueueFree(FreeMessages { offsets: Vec::new(), next: Offset(u64::MAX) }));
+            return Ok(Answer::QueueFree(FreeMessages { next: Offset(u64::MAX), ..FreeMessages::default() }));
         };
         let from = from.0.max(self.log_start_of(key)).max(partition.floor);
         let (offsets, next) = partition.free(from, self.end_of(key), self.asked_at().as_millis(), most as usize);
-        Ok(Answer::QueueFree(FreeMessages { offsets: offsets.into_iter().map(Offset).collect(), next: Offset(next) }))
+        Ok(Answer::QueueFree(FreeMessages {
+            attempts: offsets.iter().map(|offset| partition.entry(*offset).map_or(0, Entry::attempt)).collect(),
+            offsets: offsets.into_iter().map(Offset).collect(),
+            next: Offset(next),
+        }))
     }
 
     fn log_start_of(&self, key: PartitionKey) -> u64 {

@@ -191,6 +191,8 @@ pub struct Peeked {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FreeMessages {
     pub offsets: Vec<Offset>,
+    /// Leases so far, of each.
+    pub attempts: Vec<u32>,
     /// From here on nothing was looked at; the partition's end when all was, and beyond any where the queue does not read it.
     pub next: Offset,
 }

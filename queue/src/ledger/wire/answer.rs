@@ -42,9 +42,11 @@ pub(super) fn to_proto(answer: &Answer) -> proto::Answer {
         }
         Answer::QueueNumbers(numbers) => Kind::QueueNumbers(queues::numbers_to_proto(numbers)),
         Answer::QueuePeek(items) => Kind::QueuePeek(proto::PeekedMessages { items: items.iter().map(queues::peeked_to_proto).collect() }),
-        Answer::QueueFree(free) => {
-            Kind::QueueFree(proto::FreeMessages { offsets: free.offsets.iter().map(|offset| offset.0).collect(), next: free.next.0 })
-        }
+        Answer::QueueFree(free) => Kind::QueueFree(proto::FreeMessages {
+            offsets: free.offsets.iter().map(|offset| offset.0).collect(),
+            next: free.next.0,
+            attempts: free.attempts.clone(),
+        }),
     };
     proto::Answer { kind: Some(kind) }
 }
@@ -69,9 +71,11 @@ pub(super) fn from_proto(wire: proto::Answer) -> Decoded<Answer> {
         Kind::Queues(w) => Answer::Queues(Page { items: all(w.items, queue_from_proto)?, next: w.next }),
         Kind::QueueNumbers(w) => Answer::QueueNumbers(Box::new(queues::numbers_from_proto(w))),
         Kind::QueuePeek(w) => Answer::QueuePeek(w.items.into_iter().map(queues::peeked_from_proto).collect()),
-        Kind::QueueFree(w) => {
-            Answer::QueueFree(FreeMessages { offsets: w.offsets.into_iter().map(Offset).collect(), next: Offset(w.next) })
-        }
+        Kind::QueueFree(w) => Answer::QueueFree(FreeMessages {
+            offsets: w.offsets.into_iter().map(Offset).collect(),
+            next: Offset(w.next),
+            attempts: w.attempts,
+        }),
     })
 }
 

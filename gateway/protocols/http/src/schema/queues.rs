@@ -120,7 +120,7 @@ schemas! {
         priorities: Option<u8>,
         #[schema(minimum = 1)]
         max_depth: Option<u64>,
-        #[schema(pattern = "^(reject|drop_oldest)$")]
+        #[schema(pattern = "^(reject|drop_oldest|dead_letter)$")]
         overflow: Option<String>,
         #[schema(minimum = 1)]
         max_in_flight: Option<u64>,
