@@ -13,7 +13,9 @@ use lakefall_queue::{NamespaceName, Offset, PartitionIndex, QueueName, TopicId};
 use tokio_util::sync::CancellationToken;
 
 use super::bell::Bell;
+use super::classify::is_over;
 use super::dead::{Cause, Dying, gone, letter};
+use super::filter::Filters;
 use super::mover::{Found, Mover, Refused, taking};
 
 /// Messages of one batch, at most.
@@ -62,11 +64,12 @@ async fn relieve(mover: &Mover, bell: &Bell, namespace: &NamespaceName, name: &Q
         if over == 0 {
             return Ok(());
         }
+        let takes = Filters::new(&queue)?;
         // Each partition gives its share: which of several has the oldest message is not known without reading.
         let share = over.div_ceil(numbers.oldest.len().max(1) as u64).min(BATCH);
         let mut left = over;
         for (topic, partition, from) in numbers.oldest {
-            left -= take(mover, &queue, (topic, partition), from, share.min(left)).await?;
+            left -= take(mover, (&queue, &takes), (topic, partition), from, share.min(left)).await?;
         }
         if left == over {
             return Ok(());
@@ -81,9 +84,9 @@ async fn numbers(mover: &Mover, queue: &Queue) -> Result<QueueNumbers> {
     }
 }
 
-/// Makes dead letters of up to `most` messages of one partition. Returns how many; those that another gateway was faster with
+/// Makes dead letters of up to `most` messages of one partition; of what the queue does not deliver there are none. Returns how many; those that another gateway was faster with
 /// are not among them.
-async fn take(mover: &Mover, queue: &Queue, (topic, partition): Place, mut from: Offset, most: u64) -> Result<u64> {
+async fn take(mover: &Mover, (queue, takes): (&Queue, &Filters), (topic, partition): Place, mut from: Offset, most: u64) -> Result<u64> {
     let (Some(source), Some(dead_letter)) = (mover.source(queue, topic).await?, &queue.config.dead_letter) else { return Ok(0) };
     let target = mover.topic(&queue.namespace, &dead_letter.topic).await?;
     let mut free = lakefall_queue::ledger::FreeMessages::default();
@@ -97,13 +100,15 @@ async fn take(mover: &Mover, queue: &Queue, (topic, partition): Place, mut from:
     while !wanted.is_empty() {
         let page = mover.page(&source, partition, &wanted).await;
         let (mut letters, mut offsets) = (Vec::new(), Vec::new());
+        let now = mover.ambient.now();
         for (offset, found) in page.records {
             wanted.remove(&offset);
             let attempt = free.offsets.iter().position(|of| *of == offset).and_then(|at| free.attempts.get(at)).copied().unwrap_or(0);
             match found {
+                Found::Record(record) if is_over(queue, &record, now) || !takes.take(topic, &source.name, &record) => offsets.push(offset),
                 Found::Record(record) => {
                     let dying = Dying { topic, partition, offset, attempt, cause: Cause::Overflow, error: None, record: None };
-                    letters.push(letter(queue, &dying, *record, mover.ambient.now()));
+                    letters.push(letter(queue, &dying, *record, now));
                     offsets.push(offset);
                 }
                 // The queue goes on behind what its log lost.
@@ -111,10 +116,12 @@ async fn take(mover: &Mover, queue: &Queue, (topic, partition): Place, mut from:
                 Found::Failed(error) => return Err(error),
             }
         }
+        let count = offsets.len() as u64;
         if letters.is_empty() {
+            mover.settle(taking(queue, topic, partition, offsets.into_iter())).await?;
+            taken += count;
             continue;
         }
-        let count = offsets.len() as u64;
         match mover.append_and_settle(&target, letters, taking(queue, topic, partition, offsets.into_iter())).await {
             Ok(()) => taken += count,
             // Somebody has one of them by now: what is left is looked at anew.
