@@ -167,7 +167,9 @@ fn weight(notice: &Notice) -> usize {
         + match notice {
             Notice::Appended { .. } => 0,
             Notice::TopicChanged { namespace, name, .. } => namespace.as_str().len() + name.as_str().len(),
-            Notice::QueueChanged { namespace, name, .. } => namespace.as_str().len() + name.as_str().len(),
+            Notice::QueueChanged { namespace, name, .. } | Notice::QueueOver { namespace, name, .. } => {
+                namespace.as_str().len() + name.as_str().len()
+            }
             Notice::QueueReady { .. } => 0,
         }
 }

@@ -179,6 +179,14 @@ pub enum Error {
         /// Its dead-letter topic.
         topic: TopicName,
     },
+    /// A queue of the name of a dead-letter topic reads other topics. Bind it to that topic, or name another one.
+    #[error("queue {queue} does not read topic {topic}: dead letters there would lie where no queue of that name receives them")]
+    DeadLetterQueueTaken {
+        /// The queue of that name.
+        queue: QueueName,
+        /// The dead-letter topic.
+        topic: TopicName,
+    },
     /// The request was sent, and nobody answered in time.
     #[error("no reply came within {waited:?}; the request is at offset {offset} of partition {partition} of topic {topic}")]
     NoReply {
@@ -268,6 +276,7 @@ impl Error {
             | Self::ReceiptNotFound(_)
             | Self::MessageNotFound(_)
             | Self::DeadLetterCycle { .. }
+            | Self::DeadLetterQueueTaken { .. }
             | Self::OperationNotFound(_)
             | Self::BelowLogStart { .. }
             | Self::Unavailable { .. }

@@ -3,6 +3,10 @@
 //!
 //! This crate does no I/O, reads no clock and draws no randomness: both come in through [`clock`].
 
+// So that tests in here can use what the tests outside use.
+#[cfg(test)]
+extern crate self as lakefall_queue;
+
 mod admission;
 pub mod clock;
 pub mod error;

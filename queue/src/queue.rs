@@ -63,6 +63,9 @@ pub enum Overflow {
     Reject,
     /// The oldest messages that nobody leases are finished for this queue.
     DropOldest,
+    /// The oldest messages that nobody leases become dead letters, soon afterwards. While that does not keep up, sends are refused
+    /// from twice the bound on.
+    DeadLetter,
 }
 
 /// How long a message waits after a nack that names no delay: `min × multiplier^(attempt − 1)`, at most `max`, each time
@@ -185,6 +188,15 @@ impl QueueConfig {
         self.max_attempts.or_else(|| self.dead_letter.as_ref().map(|_| ATTEMPTS))
     }
 
+    /// How many messages that are not finished there may be before sends are refused.
+    pub fn refused_above(&self) -> Option<u64> {
+        match self.overflow {
+            Overflow::Reject => self.max_depth,
+            Overflow::DeadLetter => self.max_depth.map(|max| max.saturating_mul(2)),
+            Overflow::DropOldest => None,
+        }
+    }
+
     /// Refuses what is out of bounds. Whether topics exist and filters parse is checked elsewhere.
     pub fn check(&self) -> Result<()> {
         let within = |field: &str, value: Duration, max: Duration, shown: &str| {
@@ -206,6 +218,9 @@ impl QueueConfig {
         ];
         if let Some((field, _, allowed)) = checks.into_iter().find(|(_, ok, _)| !ok) {
             return Err(Error::invalid(field, format!("{field} is out of bounds: allowed is {allowed}")));
+        }
+        if self.overflow == Overflow::DeadLetter && self.dead_letter.is_none() {
+            return Err(Error::invalid("overflow", "overflow is dead_letter, but there is no dead-letter topic: name one in dead_letter"));
         }
         if let Some(twice) = self.topics.iter().enumerate().find(|(i, topic)| self.topics[..*i].contains(topic)) {
             return Err(Error::invalid("topics", format!("topic {} occurs twice", twice.1)));
@@ -360,6 +375,8 @@ pub struct Message {
     pub attempt: u32,
     /// Until when it is leased; absent when peeked at.
     pub lease_until: Option<Timestamp>,
+    /// When it was leased for the first time, to the second; absent when peeked at, and where it is not known.
+    pub first_leased_at: Option<Timestamp>,
 }
 
 /// What a receiver gets.

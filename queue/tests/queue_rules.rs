@@ -18,7 +18,7 @@ use lakefall_queue::ledger::{
 };
 use lakefall_queue::queue::{Binding, DeadLetter, Match, Ordering, Overflow, QueueConfig, QueueStart};
 use lakefall_queue::verbs::{Idempotency, PageRequest, Precondition};
-use lakefall_queue::{BindingName, NamespaceName, Offset, PartitionIndex, TopicId};
+use lakefall_queue::{BindingName, NamespaceName, Offset, PartitionIndex, ShardId, TopicId};
 
 fn mark(index: u32) -> Mark {
     Mark { index, not_before: None, priority: 0, group: None }
@@ -206,6 +206,31 @@ fn a_lease_of_nothing_is_over_a_millisecond_later_and_gives_no_message_twice_at_
     assert_eq!((offsets(&received.grants[0]), offsets(&received.grants[1])), (vec![0], vec![]));
     bench.pass(Duration::from_millis(1));
     assert_eq!(offsets(&bench.receive(&queue, 5)), [0]);
+}
+
+#[test]
+fn a_message_tells_when_it_was_leased_first_however_often_it_is_leased_again_and_whoever_owns_it() {
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 4);
+    let first = |grants: &[lakefall_queue::ledger::Grant]| grants.iter().map(|grant| grant.first_leased).collect::<Vec<_>>();
+    let urgent = Mark { priority: 5, ..mark(2) };
+    bench.pass(Duration::from_millis(1_700));
+    let (one, later) = (Some(START.plus(Duration::from_secs(1))), Some(START.plus(Duration::from_secs(10))));
+    assert_eq!(first(&bench.receive_marked(&queue, vec![urgent], 2)), [one, one], "to the second");
+    bench.now = START.plus(Duration::from_secs(10));
+    assert_eq!(first(&bench.receive(&queue, 1)), [later]);
+    bench.pass(LEASE);
+    let store = bench.ledger.checkpoint();
+    let mut owner = lakefall_queue::ledger::Ledger::restore(ShardId(0), &store.shard, store.puts).unwrap();
+    let command = ReceiveMessages {
+        queue: queue.id,
+        generation: queue.generation,
+        classified: Vec::new(),
+        wants: vec![Want { max: 9, lease: LEASE, request: None }],
+    };
+    let Ok(Reply::Received(received)) = owner.apply(&Command::Receive(command), bench.now).reply else { panic!("no reply") };
+    assert_eq!(received.grants[0].iter().map(|grant| (grant.first.0, grant.attempt)).collect::<Vec<_>>(), [(2, 2), (0, 2), (1, 2), (3, 1)]);
+    assert_eq!(first(&received.grants[0]), [one, one, later, Some(START.plus(Duration::from_secs(40)))]);
+    assert_eq!(first(&bench.receive(&queue, 9)), first(&received.grants[0]));
 }
 
 #[test]
@@ -486,6 +511,22 @@ fn nothing_is_finished_for_good_by_settings_that_are_not_the_queues_any_more() {
 }
 
 #[test]
+fn a_queue_whose_oldest_become_dead_letters_tells_that_it_has_too_many_and_refuses_from_twice_the_bound_on() {
+    let mut bench = Bench::new();
+    let alone = bounded(3, Overflow::DeadLetter);
+    assert!(matches!(bench.refusal(put_queue("work", alone.clone())), Error::Invalid { field, .. } if field == "overflow"));
+    let queue = bench.put("work", QueueConfig { dead_letter: with_dead_letters("work.dead").dead_letter, ..alone });
+    let topic = queue.sources[0].topic;
+    let over = |bench: &Bench| bench.notices.iter().any(|notice| matches!(notice, Notice::QueueOver { queue: of, .. } if *of == queue.id));
+    bench.append(topic, 3);
+    assert!(!over(&bench));
+    bench.append(topic, 1);
+    assert!(over(&bench));
+    assert_eq!(bench.append(topic, 2).slices, [SliceOutcome::Stored(Offset(4))]);
+    assert_eq!(bench.append(topic, 1).slices, [SliceOutcome::Refused(Refusal::QueueFull { queue: queue_name("work"), max_depth: 6 })]);
+}
+
+#[test]
 fn an_atom_settles_all_its_leases_or_nothing() {
     let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 3);
     let grants = bench.receive(&queue, 2);
@@ -578,6 +619,26 @@ fn dead_letters_may_not_come_back_to_their_queue_through_any_chain() {
     // c is the queue of b's dead letters by now.
     let back = QueueConfig { topics: vec![topic_name("c")], ..with_dead_letters("a") };
     assert_eq!(bench.refusal(put_queue("c", back)), cycle("c", "a"));
+}
+
+#[test]
+fn a_queue_named_like_a_dead_letter_topic_reads_it_or_is_refused_whichever_was_first() {
+    let mut bench = Bench::new();
+    let taken = Error::DeadLetterQueueTaken { queue: queue_name("failed"), topic: topic_name("failed") };
+    bench.put_topic("x", 1);
+    bench.put("failed", reading(&["x"]));
+    assert_eq!(bench.refusal(put_queue("jobs", with_dead_letters("failed"))), taken);
+    // Nor by a change of settings, nor when the topic is there.
+    bench.put("jobs", QueueConfig::default());
+    bench.put_topic("failed", 1);
+    assert_eq!(bench.refusal(put_queue("jobs", with_dead_letters("failed"))), taken);
+    bench.put("failed", reading(&["x", "failed"]));
+    bench.put("jobs", with_dead_letters("failed"));
+    // The other way round: letters go there.
+    assert_eq!(bench.refusal(put_queue("failed", reading(&["x"]))), taken);
+    bench.apply(Command::DeleteQueue { namespace: ns(), name: queue_name("failed"), condition: Precondition::Always });
+    assert_eq!(bench.refusal(put_queue("failed", reading(&["x"]))), taken);
+    bench.put("failed", reading(&["failed"]));
 }
 
 #[test]
@@ -729,6 +790,7 @@ fn a_million_messages_in_flight_cost_16_bytes_each_and_finished_ones_a_bit() {
         attempt: 1,
         undelivered: 0,
         lease_until: START.plus(LEASE),
+        first_leased: None,
     };
     // Every second one first: no run of them is all finished, and half of the entries stay.
     let of =
@@ -743,6 +805,65 @@ fn a_million_messages_in_flight_cost_16_bytes_each_and_finished_ones_a_bit() {
     let bits = bench.numbers(&queue).state_bytes as f64 * 8.0 / f64::from(MESSAGES);
     println!("{bits} bits for each finished message above one unfinished one");
     assert!(bits <= 1.0, "{bits} bits for each finished message");
+}
+
+#[test]
+fn a_message_in_flight_costs_16_bytes_at_most_whichever_others_are_acknowledged() {
+    const MESSAGES: u32 = 200_000;
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), MESSAGES);
+    let topic = queue.sources[0].topic;
+    let want = Want { max: 1_000, lease: LEASE, request: None };
+    let mut most: f64 = 0.0;
+    for from in (0..u64::from(MESSAGES)).step_by(1_000) {
+        let classified = Classified { topic, partition: P0, from: Offset(from), to: Offset(from + 1_000), skipped: vec![], marks: vec![] };
+        let grants = bench.receive_with(&queue, vec![classified], vec![want]).grants.remove(0);
+        // Every other one, bit by bit.
+        for part in 0..5 {
+            let acked = (part * 200..part * 200 + 200).filter(|i| i % 2 == 1).map(|i| item(&single(&grants[0], i), SettleAction::Ack));
+            bench.apply(Command::Settle(SettleMessages {
+                queue: queue.id,
+                generation: queue.generation,
+                version: None,
+                items: acked.collect(),
+            }));
+            let numbers = bench.numbers(&queue);
+            if numbers.leased > 50_000 {
+                most = most.max(numbers.state_bytes as f64 / numbers.leased as f64);
+            }
+        }
+    }
+    println!("{most} bytes for each message in flight, at most");
+    assert!(most <= 16.0, "{most} bytes for each message in flight");
+}
+
+#[test]
+fn an_atom_takes_messages_that_nobody_has_and_no_others() {
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 4);
+    let grants = bench.receive(&queue, 1);
+    let atom = |first, count| Atom {
+        namespace: ns(),
+        idempotency: None,
+        layout: Vec::new(),
+        cursors: Vec::new(),
+        settles: vec![SettleMessages {
+            queue: queue.id,
+            generation: queue.generation,
+            version: None,
+            items: vec![lakefall_queue::ledger::SettleItem {
+                first: Offset(first),
+                count,
+                attempt: 0,
+                ..item(&grants[0], SettleAction::Cancel)
+            }],
+        }],
+    };
+    let lease = |offset| Refusal::Lease { queue: queue.id, topic: grants[0].topic, partition: P0, offset: Offset(offset) };
+    assert_eq!(bench.commit(Vec::new(), vec![atom(0, 2)]).atoms, [AtomOutcome::Refused(lease(0))], "somebody has it");
+    assert_eq!(bench.commit(Vec::new(), vec![atom(1, 2)]).atoms, [AtomOutcome::Applied]);
+    assert_eq!(bench.commit(Vec::new(), vec![atom(2, 2)]).atoms, [AtomOutcome::Refused(lease(2))], "it is finished");
+    bench.pass(LEASE);
+    assert_eq!(bench.commit(Vec::new(), vec![atom(0, 1)]).atoms, [AtomOutcome::Applied], "nobody has it any more");
+    assert_eq!(offsets(&bench.receive(&queue, 10)), [3]);
 }
 
 /// Prints times; asserts only what no machine can miss.

@@ -74,7 +74,7 @@ fn concerns(notice: &Notice, round: &Round) -> bool {
     match notice {
         Notice::TopicChanged { .. } => true,
         Notice::Appended { topic, .. } => round.watch.contains(topic),
-        Notice::QueueChanged { .. } | Notice::QueueReady { .. } => false,
+        Notice::QueueChanged { .. } | Notice::QueueReady { .. } | Notice::QueueOver { .. } => false,
     }
 }
 

@@ -8,6 +8,8 @@ use lakefall_metadata::Metadata;
 use lakefall_queue::queue::Queue;
 use lakefall_queue::{NamespaceName, Offset, PartitionIndex, QueueId, QueueName, TopicId};
 
+use tokio::sync::Notify;
+
 use super::desk::Desk;
 use super::known::KnownQueues;
 
@@ -15,6 +17,9 @@ use super::known::KnownQueues;
 pub(crate) struct Bell {
     pub(crate) known: KnownQueues,
     desks: Mutex<Desks>,
+    /// Queues with too many messages, and who is to look after them.
+    over: Mutex<HashSet<(NamespaceName, QueueName)>>,
+    pub(super) overflowing: Notify,
 }
 
 #[derive(Default)]
@@ -25,7 +30,7 @@ struct Desks {
 
 impl Bell {
     pub(crate) fn new(metadata: Arc<dyn Metadata>) -> Self {
-        Self { known: KnownQueues::new(metadata), desks: Mutex::default() }
+        Self { known: KnownQueues::new(metadata), desks: Mutex::default(), over: Mutex::default(), overflowing: Notify::new() }
     }
 
     /// The desk of a queue.
@@ -83,6 +88,17 @@ impl Bell {
         if let Some(desk) = self.lock().of.get(&queue) {
             desk.doubt();
         }
+    }
+
+    /// The queue has too many messages.
+    pub(crate) fn over(&self, namespace: &NamespaceName, name: &QueueName) {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner).insert((namespace.clone(), name.clone()));
+        self.overflowing.notify_one();
+    }
+
+    /// The queues that were told of by [`Bell::over`] since.
+    pub(super) fn take_over(&self) -> HashSet<(NamespaceName, QueueName)> {
+        std::mem::take(&mut self.over.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Anything may have happened.

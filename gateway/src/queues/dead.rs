@@ -26,7 +26,7 @@ pub(crate) const PARTITION: &str = "dead-letter-partition";
 pub(crate) const OFFSET: &str = "dead-letter-offset";
 /// How often it was delivered.
 pub(crate) const ATTEMPTS: &str = "dead-letter-attempts";
-/// `max_attempts` or `rejected`.
+/// `max_attempts`, `rejected` or `max_depth`.
 pub(crate) const REASON: &str = "dead-letter-reason";
 /// What the consumer said when it gave it back last; absent when it said nothing.
 pub(crate) const ERROR: &str = "dead-letter-error";
@@ -48,6 +48,8 @@ pub(crate) enum Cause {
     Nacked,
     /// A consumer wants it never again.
     Rejected,
+    /// Its queue had too many messages.
+    Overflow,
 }
 
 /// A leased message that is to become a dead letter.
@@ -291,9 +293,13 @@ pub(crate) fn letter(queue: &Queue, dying: &Dying, record: StoredRecord, now: Ti
     let delivered = match dying.cause {
         // Whoever is granted it only to move it may fail and leave it to the next: those leases delivered nothing.
         Cause::Granted => deliveries.saturating_sub(1).min(queue.config.attempts().unwrap_or(u32::MAX)),
-        Cause::Nacked | Cause::Rejected => deliveries,
+        Cause::Nacked | Cause::Rejected | Cause::Overflow => deliveries,
     };
-    let reason = if dying.cause == Cause::Rejected { "rejected" } else { "max_attempts" };
+    let reason = match dying.cause {
+        Cause::Granted | Cause::Nacked => "max_attempts",
+        Cause::Rejected => "rejected",
+        Cause::Overflow => "max_depth",
+    };
     let header = |name: &str, value: String| Header { name: name.into(), value: Some(Bytes::from(value)) };
     let mut headers = record.headers;
     headers.extend([

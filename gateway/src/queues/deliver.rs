@@ -228,7 +228,14 @@ fn message(handout: &Handout, grant: &Grant, topic: &TopicName, record: StoredRe
         undelivered: grant.undelivered,
     };
     let receipt = Some(handout.queues.receipts.seal(&receipt));
-    Message { topic: topic.clone(), record, receipt, attempt: grant.attempt, lease_until: Some(grant.lease_until) }
+    Message {
+        topic: topic.clone(),
+        record,
+        receipt,
+        attempt: grant.attempt,
+        lease_until: Some(grant.lease_until),
+        first_leased_at: grant.first_leased,
+    }
 }
 
 impl Sorted {

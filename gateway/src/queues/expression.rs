@@ -1,6 +1,8 @@
 //! Filter expressions: CEL over one record. An expression that cannot be evaluated for a record, or is not a truth, does not
-//! match it. Must never take more than a bounded time: no loops, few concatenations, no large bodies.
+//! match it. Must never take more than a bounded time: no loops, few concatenations, no large bodies; and what a record says
+//! is read once, however many expressions look at it.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
@@ -59,16 +61,34 @@ impl Expression {
     }
 
     /// Whether it is true for a record.
-    pub(crate) fn matches(&self, topic: &TopicName, record: &StoredRecord) -> bool {
-        guarded(|| self.evaluate(topic, record)).unwrap_or(false)
+    pub(crate) fn matches(&self, record: &Spoken<'_>) -> bool {
+        guarded(|| self.evaluate(record)).unwrap_or(false)
     }
 
-    fn evaluate(&self, topic: &TopicName, record: &StoredRecord) -> bool {
+    fn evaluate(&self, record: &Spoken<'_>) -> bool {
         let mut context = Context::with_env(Arc::clone(&ENV));
-        for (name, _) in VARIABLES.iter().zip(self.speaks_of).filter(|(_, spoken)| *spoken) {
-            context.add_variable_from_value(*name, variable(name, topic, record));
+        for (at, name) in VARIABLES.iter().enumerate().filter(|(at, _)| self.speaks_of[*at]) {
+            context.add_variable_from_value(*name, record.value(at));
         }
         matches!(Value::resolve(&self.parsed, &context), Ok(Value::Bool(true)))
+    }
+}
+
+/// A record as expressions see it: each of [`VARIABLES`] is made when one first speaks of it, and kept for the others.
+pub(crate) struct Spoken<'a> {
+    topic: &'a TopicName,
+    record: &'a StoredRecord,
+    values: [OnceCell<Value>; VARIABLES.len()],
+}
+
+impl<'a> Spoken<'a> {
+    pub(crate) fn new(topic: &'a TopicName, record: &'a StoredRecord) -> Self {
+        Self { topic, record, values: std::array::from_fn(|_| OnceCell::new()) }
+    }
+
+    /// Whatever is large in it is shared.
+    fn value(&self, at: usize) -> Value {
+        self.values[at].get_or_init(|| variable(VARIABLES[at], self.topic, self.record)).clone()
     }
 }
 
@@ -177,7 +197,15 @@ fn text(bytes: &[u8]) -> Value {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Bodies read by this thread.
+    pub(crate) static BODIES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 fn body(record: &StoredRecord) -> Value {
+    #[cfg(test)]
+    BODIES.set(BODIES.get() + 1);
     let Some(value) = record.value.as_ref().filter(|value| value.len() <= VALUE_MAX_BYTES) else { return Value::Null };
     match record.kind {
         // Webhooks and Kafka's producers do not say that they send JSON; what reads as a JSON object or list is one.

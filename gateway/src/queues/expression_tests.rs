@@ -24,7 +24,8 @@ fn record(value: &str) -> StoredRecord {
 }
 
 fn matches(expression: &str, value: &str) -> bool {
-    Expression::compile("filter", expression).unwrap().matches(&TopicName::new("orders").unwrap(), &record(value))
+    let (topic, record) = (TopicName::new("orders").unwrap(), record(value));
+    Expression::compile("filter", expression).unwrap().matches(&Spoken::new(&topic, &record))
 }
 
 fn refusal(expression: &str) -> String {

@@ -7,11 +7,15 @@ use lakefall_queue::error::{Error, Result};
 use lakefall_queue::queue::{Binding, FILTER_MAX_BYTES, Match, Queue, QueueConfig};
 use lakefall_queue::{StoredRecord, TopicId, TopicName};
 
-use super::expression::Expression;
+use super::expression::{Expression, Spoken};
 use super::wildcard::Wildcard;
 
 /// The header that routes a record; its key does where there is none.
 const ROUTING_KEY: &str = "routing-key";
+/// Longest routing key that a wildcard can match, in bytes (AMQP 0-9-1: a short string).
+const ROUTED_MAX_BYTES: usize = 255;
+/// Words of patterns, headers and keys that a record of one topic is compared with, at most, to be looked at where others wait.
+const SIMPLE_MAX: usize = 64;
 
 /// What a queue takes.
 #[derive(Debug)]
@@ -49,10 +53,13 @@ impl Filters {
         Ok(Self { queue: queue.name.to_string(), bound, filter })
     }
 
-    /// Whether nothing looks into records.
+    /// Whether a look at a record takes next to no time.
     pub(crate) fn are_simple(&self) -> bool {
-        let simple = |rule: &Rule| !matches!(rule, Rule::Expression(_));
-        self.filter.is_none() && self.bound.values().flatten().all(simple)
+        let simple = |rules: &Vec<Rule>| {
+            let costs = rules.iter().map(Rule::cost);
+            costs.sum::<Option<usize>>().is_some_and(|cost| cost <= SIMPLE_MAX)
+        };
+        self.filter.is_none() && self.bound.values().all(simple)
     }
 
     /// Whether the queue takes a record.
@@ -60,8 +67,9 @@ impl Filters {
         if let Some(only) = record.properties.as_ref().and_then(|properties| properties.for_queue.as_deref()) {
             return only == self.queue;
         }
-        let bound = self.bound.get(&topic).is_none_or(|rules| rules.iter().any(|rule| rule.matches(name, record)));
-        bound && self.filter.as_ref().is_none_or(|filter| filter.matches(name, record))
+        let spoken = Spoken::new(name, record);
+        let bound = self.bound.get(&topic).is_none_or(|rules| rules.iter().any(|rule| rule.matches(record, &spoken)));
+        bound && self.filter.as_ref().is_none_or(|filter| filter.matches(&spoken))
     }
 }
 
@@ -94,13 +102,24 @@ impl Rule {
         }
     }
 
-    fn matches(&self, topic: &TopicName, record: &StoredRecord) -> bool {
+    /// What a record is compared with at most; nothing where that says little of the time it takes.
+    fn cost(&self) -> Option<usize> {
+        match self {
+            Self::All => Some(0),
+            Self::Exact(_) => Some(1),
+            Self::Wildcard(pattern) => Some(pattern.words()),
+            Self::Headers { expected, .. } => Some(expected.len()),
+            Self::Expression(_) => None,
+        }
+    }
+
+    fn matches(&self, record: &StoredRecord, spoken: &Spoken<'_>) -> bool {
         match self {
             Self::All => true,
             Self::Exact(key) => routing_key(record).is_some_and(|routing| routing == key.as_bytes()),
             Self::Wildcard(pattern) => {
                 let key = routing_key(record).unwrap_or_default();
-                std::str::from_utf8(key).is_ok_and(|key| pattern.matches(key))
+                key.len() <= ROUTED_MAX_BYTES && std::str::from_utf8(key).is_ok_and(|key| pattern.matches(key))
             }
             Self::Headers { expected, any } => {
                 let is_there = |(name, value): &(String, String)| {
@@ -109,7 +128,7 @@ impl Rule {
                 };
                 if *any { expected.iter().any(is_there) } else { expected.iter().all(is_there) }
             }
-            Self::Expression(expression) => expression.matches(topic, record),
+            Self::Expression(expression) => expression.matches(spoken),
         }
     }
 }
@@ -127,4 +146,79 @@ pub(crate) fn check_filter(config: &QueueConfig) -> Result<()> {
 /// Refuses a binding that cannot be read.
 pub(crate) fn check_binding(binding: &Binding) -> Result<()> {
     Rule::new(&binding.matches).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use lakefall_queue::queue::Source;
+    use lakefall_queue::{BindingName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, ShardId, Timestamp, ValueKind};
+
+    use super::super::expression::BODIES;
+    use super::*;
+
+    const TOPIC: TopicId = TopicId(7);
+
+    fn bound(matches: Vec<Match>) -> Filters {
+        let topic = TopicName::new("t").unwrap();
+        let binding = |(number, matches)| (BindingName::new(&format!("b{number}")).unwrap(), Binding { topic: topic.clone(), matches });
+        let queue = Queue {
+            namespace: NamespaceName::default_name(),
+            name: QueueName::new("q").unwrap(),
+            id: QueueId::new(ShardId(0), 9),
+            version: 1,
+            generation: 1,
+            created_at: Timestamp::from_millis(0),
+            config: QueueConfig::default(),
+            bindings: matches.into_iter().enumerate().map(binding).collect::<BTreeMap<_, _>>(),
+            sources: vec![Source { topic: TOPIC, name: topic.clone(), partitions: 1 }],
+        };
+        Filters::new(&queue).unwrap()
+    }
+
+    fn record(key: &str, value: &str) -> StoredRecord {
+        StoredRecord {
+            partition: PartitionIndex(0),
+            offset: Offset(0),
+            timestamp: Timestamp::from_millis(0),
+            appended_at: Timestamp::from_millis(0),
+            key: Some(Bytes::copy_from_slice(key.as_bytes())),
+            value: Some(Bytes::copy_from_slice(value.as_bytes())),
+            kind: ValueKind::Json,
+            headers: Vec::new(),
+            properties: None,
+        }
+    }
+
+    fn wildcard(pattern: &str) -> Match {
+        Match::Wildcard { pattern: pattern.to_owned() }
+    }
+
+    #[test]
+    fn a_body_is_read_once_however_many_expressions_look_at_it() {
+        let expression = |number| Match::Expression { expression: format!("value.number == {number}") };
+        let filters = bound((0..1_000).map(expression).collect());
+        let before = BODIES.get();
+        assert!(filters.take(TOPIC, &TopicName::new("t").unwrap(), &record("k", r#"{"number":999}"#)));
+        assert_eq!(BODIES.get() - before, 1);
+    }
+
+    #[test]
+    fn many_wildcards_are_not_compared_where_others_wait() {
+        assert!(bound(vec![wildcard("a.*.c"), wildcard("a.#")]).are_simple());
+        assert!(!bound(vec![wildcard(&["a"; 256].join("."))]).are_simple());
+        assert!(!bound((0..100).map(|number| wildcard(&format!("a.{number}"))).collect()).are_simple());
+        assert!(!bound(vec![Match::Expression { expression: "true".to_owned() }]).are_simple());
+    }
+
+    #[test]
+    fn a_routing_key_of_more_than_255_bytes_matches_no_wildcard() {
+        let (filters, topic) = (bound(vec![wildcard("#")]), TopicName::new("t").unwrap());
+        assert!(filters.take(TOPIC, &topic, &record(&"a".repeat(255), "1")));
+        assert!(!filters.take(TOPIC, &topic, &record(&"a".repeat(256), "1")));
+        let exact = bound(vec![Match::Exact { key: "a".repeat(256) }]);
+        assert!(exact.take(TOPIC, &topic, &record(&"a".repeat(256), "1")), "it can still be named");
+    }
 }

@@ -15,6 +15,7 @@ mod kept;
 mod known;
 mod mover;
 mod operations;
+mod overflow;
 mod receipts;
 mod receive;
 mod redrive;
@@ -56,6 +57,8 @@ pub(crate) struct Queues {
 impl Queues {
     pub(crate) fn new(mover: Mover, bell: Arc<Bell>, keys: &ReceiptKeys, tasks: Tasks, stop: CancellationToken) -> Arc<Self> {
         let receipts = Receipts::new(keys, &mover.ambient);
+        let overflowing = overflow::run(mover.clone(), Arc::clone(&bell), stop.clone());
+        tasks.spawn("queue overflow", overflowing);
         Arc::new(Self { mover, bell, receipts, tasks, stop })
     }
 

@@ -8,13 +8,16 @@ use std::time::Duration;
 use lakefall_metadata::Metadata;
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::error::{Error, Result};
-use lakefall_queue::ledger::{AtomOutcome, Command, Refusal, Reply, SettleMessages, SettleOutcome, SettledRun};
+use lakefall_queue::ledger::{
+    Answer, AtomOutcome, Command, FreeMessages, Query, Refusal, Reply, SettleAction, SettleItem, SettleMessages, SettleOutcome, SettledRun,
+};
 use lakefall_queue::queue::Queue;
 use lakefall_queue::topic::Topic;
-use lakefall_queue::verbs::{Admission, Read, Start};
+use lakefall_queue::verbs::{Admission, Idempotency, Read, Start};
 use lakefall_queue::{NamespaceName, Offset, PartitionIndex, Record, StoredRecord, TopicId, TopicName};
 use tokio::sync::oneshot;
 
+use super::settle::joined;
 use crate::ingest::{Binding, Gate, Ingest, Part, PartOutcome, Routed, Router, Settled, Submission};
 use crate::read::{Failure, Reader};
 use crate::topics::Topics;
@@ -85,18 +88,31 @@ impl Mover {
 
     /// Appends records to one topic and settles leases, all or nothing.
     pub(crate) async fn append_and_settle(&self, topic: &Topic, records: Vec<Record>, settles: SettleMessages) -> Result<(), Refused> {
+        self.append_once(topic, records, settles, None).await
+    }
+
+    /// The same under a key: repeated, it is done once, and answered as if it were done now.
+    pub(crate) async fn append_once(
+        &self,
+        topic: &Topic,
+        records: Vec<Record>,
+        settles: SettleMessages,
+        idempotency: Option<Idempotency>,
+    ) -> Result<(), Refused> {
         let bytes = records.iter().map(Record::payload_bytes).sum();
         let admission = self.gate.admit(bytes).await?;
-        let Routed { parts, layout } = self.router.route(topic, None, records, None, 0)?;
+        let Routed { parts, layout } = self.router.route(topic, None, records, idempotency.as_ref(), 0)?;
         let part =
             |(partition, records)| Part { topic: topic.id, partition, compression: topic.config.compression, records, condition: None };
         let parts = parts.into_iter().map(part).collect();
-        let binding =
-            Binding { namespace: topic.namespace.clone(), idempotency: None, layout, cursors: Vec::new(), settles: vec![settles] };
+        let binding = Binding { namespace: topic.namespace.clone(), idempotency, layout, cursors: Vec::new(), settles: vec![settles] };
         let (reply, settled) = oneshot::channel();
         let (urgency, submitted) = (topic.config.urgency, self.ingest.now());
         self.ingest.submit(Submission { parts, binding: Some(binding), order: None, urgency, bytes, submitted, reply, admission })?;
         let settled = settled.await.unwrap_or_else(|_| Err(Error::unknown("the gateway failed while it stored the records")))?;
+        if matches!(settled.binding, Some(AtomOutcome::Replayed(_))) {
+            return Ok(());
+        }
         refusal(&settled).map_or(Ok(()), |refusal| Err(Refused::Refusal(refusal.clone())))
     }
 
@@ -108,6 +124,21 @@ impl Mover {
                 Ok(runs.iter().flat_map(|SettledRun { count, outcome }| std::iter::repeat_n(*outcome, *count as usize)).collect())
             }
             other => Err(Error::Internal(format!("the ledger answered another question: {other:?}"))),
+        }
+    }
+
+    /// Messages of a partition of a queue that nobody has, from an offset on.
+    pub(crate) async fn free(
+        &self,
+        queue: &Queue,
+        topic: TopicId,
+        partition: PartitionIndex,
+        from: Offset,
+        most: u32,
+    ) -> Result<FreeMessages> {
+        match self.metadata.query(queue.id.shard(), Query::QueueFree { queue: queue.id, topic, partition, from, most }).await? {
+            Answer::QueueFree(free) => Ok(free),
+            other => Err(Error::Internal(format!("asked for messages of a queue, got {other:?}"))),
         }
     }
 
@@ -168,6 +199,12 @@ impl Mover {
         };
         self.reader.read(topic, &read, tokio::time::Instant::now()).await
     }
+}
+
+/// What takes messages out of a queue that nobody has.
+pub(crate) fn taking(queue: &Queue, topic: TopicId, partition: PartitionIndex, offsets: impl Iterator<Item = Offset>) -> SettleMessages {
+    let item = |first| SettleItem { topic, partition, first, count: 1, attempt: 0, action: SettleAction::Cancel };
+    SettleMessages { queue: queue.id, generation: queue.generation, version: None, items: joined(offsets.map(item)) }
 }
 
 /// Why an atom was refused. A part's own refusal says more than that of the atom it took down.

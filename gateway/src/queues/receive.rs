@@ -125,7 +125,8 @@ impl Queues {
         let message = |Peeked { topic, partition, offset, attempt }: Peeked| {
             let (source, record) = (known.source(topic)?, found.remove(&(topic, partition, offset))?);
             let passes = !is_over(&known.queue, &record, now) && known.filters.take(topic, &source.name, &record);
-            passes.then(|| Message { topic: source.name.clone(), record, receipt: None, attempt, lease_until: None })
+            let topic = source.name.clone();
+            passes.then(|| Message { topic, record, receipt: None, attempt, lease_until: None, first_leased_at: None })
         };
         Ok(Delivery { messages: peeked.into_iter().filter_map(message).collect(), admission })
     }

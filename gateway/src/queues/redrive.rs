@@ -1,54 +1,63 @@
 //! Redrive: puts dead letters back to where they came from, or elsewhere. Each batch is appended and taken out of the
 //! dead-letter queue in one atom, so nothing is there twice or lost, and a redrive that was cut short is simply started again.
-//! Must never touch dead letters that came after it began.
+//! It leases nothing: letters that stay are left as they are, and those that somebody else has are passed over. Must never
+//! touch dead letters that came after it began.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lakefall_queue::error::{Error, Result};
-use lakefall_queue::ledger::{Answer, Query};
-use lakefall_queue::queue::{Delivery, Message, Operation, Queue, QueueSettlements, Receive, Redrive, Settlement, Verdict};
-use lakefall_queue::verbs::{Caller, Commit, Idempotency, Start, TopicAppend, Verbs};
-use lakefall_queue::{Offset, PartitionIndex, QueueName, Record, StoredRecord, TopicId, TopicName};
+use lakefall_queue::ledger::{FreeMessages, Refusal};
+use lakefall_queue::queue::{Operation, Queue, Redrive};
+use lakefall_queue::topic::Topic;
+use lakefall_queue::verbs::{Caller, Idempotency, Start, Verbs};
+use lakefall_queue::{Offset, PartitionIndex, QueueName, Record, StoredRecord, Timestamp, TopicId, TopicName};
 
+use super::classify::is_over;
 use super::dead::{origin, revived};
-use super::expression::Expression;
-use super::mover::{Found, Mover};
+use super::expression::{Expression, Spoken};
+use super::filter::Filters;
+use super::mover::{Found, Mover, Refused, taking};
 use super::operations::{Operations, Progress};
 
 /// Messages of one batch, at most.
-const BATCH: u32 = 500;
-/// Bytes of one batch.
-const BATCH_BYTES: usize = 4 << 20;
-/// How long a batch is kept from others. So long, too, are dead letters that a filter passed over when the gateway dies.
-const LEASE: Duration = Duration::from_secs(300);
+const BATCH: usize = 500;
+/// Messages that the ledger tells of at once.
+const PAGE: u32 = 1_000;
 /// Between two attempts while the stores are away, and how many.
 const PAUSE: (Duration, usize) = (Duration::from_secs(1), 30);
-/// Receipts given back at once.
-const GIVE_BACK: usize = 1_000;
-/// Dead letters that a dry run looks at, at most.
-const PEEK_MAX: u32 = 100_000;
+/// How often a batch is tried, as others take messages of it.
+const TRIES: usize = 8;
 
-/// A message's place.
-type Place = (TopicName, PartitionIndex, Offset);
+/// A letter on its way: its place, what it becomes, and where to.
+struct Going {
+    offset: Offset,
+    record: Record,
+    to: TopicName,
+}
 
 /// What a redrive works with.
 struct Run {
     verbs: Arc<dyn Verbs>,
     mover: Mover,
     caller: Caller,
-    /// The queue of dead letters.
+    /// The queue of dead letters, and what it takes.
     from: Queue,
+    takes: Filters,
     /// Only letters of this queue.
     only: Option<QueueName>,
     filter: Option<Expression>,
     to: Option<TopicName>,
     max_per_second: Option<u32>,
+    /// Only counts.
+    dry_run: bool,
     /// What came later is left alone.
     ends: BTreeMap<(TopicName, PartitionIndex), Offset>,
     /// Whether a queue is there and reads a topic, as it was found.
     readers: HashMap<(String, TopicName), bool>,
+    /// Batches so far.
+    batches: u64,
     progress: Progress,
 }
 
@@ -97,165 +106,167 @@ pub(crate) async fn start(
     let (namespace, mover) = (caller.namespace.clone(), mover.clone());
     let caller = Caller { namespace: caller.namespace.clone(), request_id: Arc::clone(&caller.request_id) };
     operations.start(&namespace, "redrive", |progress| async move {
-        let mut run = Run { verbs, mover, caller, from, only, filter, to, max_per_second, ends, readers: HashMap::new(), progress };
-        if dry_run { run.count().await } else { run.go().await }
+        let takes = Filters::new(&from)?;
+        let readers = HashMap::new();
+        let mut run =
+            Run { verbs, mover, caller, from, takes, only, filter, to, max_per_second, dry_run, ends, readers, batches: 0, progress };
+        run.go().await
     })
 }
 
 impl Run {
-    /// Moves batch after batch until all that was there at the start is done, or the operation is to stop.
+    /// Goes through the dead letters, partition by partition, until all that were there at the start are done, or the operation
+    /// is to stop.
     async fn go(&mut self) -> Result<()> {
-        let mut passed: BTreeMap<Place, Arc<str>> = BTreeMap::new();
-        let ended = self.batches(&mut passed).await;
-        self.give_back(passed.into_values().collect()).await;
-        ended
+        for ((name, partition), end) in std::mem::take(&mut self.ends) {
+            let topic = self.mover.topic(&self.caller.namespace, &name).await?;
+            let mut from = Offset(0);
+            while from < end && !self.progress.is_cancelled() {
+                let free = self.free(topic.id, partition, from).await?;
+                from = free.next;
+                self.letters(&topic, partition, free.offsets.into_iter().filter(|offset| *offset < end).collect()).await?;
+            }
+        }
+        Ok(())
     }
 
-    async fn give_back(&self, receipts: Vec<Arc<str>>) {
-        for some in receipts.chunks(GIVE_BACK) {
-            let back = |receipt: &Arc<str>| Settlement { receipt: Arc::clone(receipt), verdict: Verdict::Extend { lease: Duration::ZERO } };
-            // If it fails, they come back when their lease is over.
-            let _ = self.verbs.settle(&self.caller, &self.from.name, some.iter().map(back).collect()).await;
+    /// Letters of a partition that nobody has, from an offset on.
+    async fn free(&self, topic: TopicId, partition: PartitionIndex, from: Offset) -> Result<FreeMessages> {
+        let mut tries = 0;
+        loop {
+            match self.mover.free(&self.from, topic, partition, from, PAGE).await {
+                Ok(free) => return Ok(free),
+                Err(error) => self.pause(error, &mut tries).await?,
+            }
         }
     }
 
-    /// `passed` gets what is kept until the end, so that it is not received again and again.
-    async fn batches(&mut self, passed: &mut BTreeMap<Place, Arc<str>>) -> Result<()> {
-        let mut batch = 0;
-        // Messages received in vain since one was new: more than are kept means that there is nothing new.
-        let mut in_vain = 0;
-        while !self.progress.is_cancelled() {
-            let delivery = self.receive().await?;
-            if delivery.messages.is_empty() || in_vain > passed.len() {
-                passed.extend(delivery.messages.into_iter().filter_map(kept));
-                return Ok(());
-            }
+    /// Waits a little while the stores are away, for so long.
+    async fn pause(&self, error: Error, tries: &mut usize) -> Result<()> {
+        if !matches!(error, Error::Unavailable { .. } | Error::Unknown { .. }) || *tries >= PAUSE.1 || self.progress.is_cancelled() {
+            return Err(error);
+        }
+        *tries += 1;
+        self.progress.sleep(PAUSE.0).await;
+        Ok(())
+    }
+
+    /// Reads letters of one partition and moves, or counts, those that go.
+    async fn letters(&mut self, topic: &Topic, partition: PartitionIndex, mut left: BTreeSet<Offset>) -> Result<()> {
+        let mut tries = 0;
+        while !left.is_empty() && !self.progress.is_cancelled() {
+            let page = self.mover.page(topic, partition, &left).await;
+            let now = self.mover.ambient.now();
             let mut going = Vec::new();
-            for message in delivery.messages {
-                let place = place(&message);
-                let (known, later) = (passed.contains_key(&place), self.is_later(&place));
-                if known || later {
-                    in_vain += 1;
-                    passed.extend(kept(message));
-                    continue;
-                }
-                in_vain = 0;
-                match self.fate(&message.topic, &message.record).await? {
-                    Fate::Goes(to, for_queue) => going.push((message, to, for_queue)),
-                    Fate::Stays => {
-                        self.progress.skipped(1);
-                        passed.extend(kept(message));
+            for (offset, found) in page.records {
+                match found {
+                    Found::Record(record) if self.is_none(topic, &record, now) => {}
+                    Found::Record(record) => match self.fate(&topic.name, &record).await? {
+                        Fate::Goes(to, for_queue) => going.push(Going { offset, record: revived(*record, for_queue.as_deref()), to }),
+                        Fate::Stays => self.progress.skipped(1),
+                    },
+                    Found::Gone => {}
+                    Found::Failed(error) => {
+                        self.pause(error, &mut tries).await?;
+                        continue;
                     }
                 }
+                left.remove(&offset);
             }
+            if self.dry_run {
+                self.progress.done(going.len());
+            } else {
+                self.move_all((topic.id, partition), going).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the queue would not deliver a message: it does not match, or is too old.
+    fn is_none(&self, topic: &Topic, record: &StoredRecord, now: Timestamp) -> bool {
+        is_over(&self.from, record, now) || !self.takes.take(topic.id, &topic.name, record)
+    }
+
+    /// Moves letters, each second as many as it may.
+    async fn move_all(&mut self, at: (TopicId, PartitionIndex), mut going: Vec<Going>) -> Result<()> {
+        let most = self.max_per_second.map_or(BATCH, |rate| (rate as usize).min(BATCH));
+        while !going.is_empty() && !self.progress.is_cancelled() {
+            let rest = going.split_off(going.len().min(most));
             let count = going.len();
-            if count > 0 {
-                batch += 1;
-                self.move_batch(batch, going).await?;
-                if let Some(rate) = self.max_per_second {
-                    self.progress.sleep(Duration::from_secs_f64(count as f64 / f64::from(rate))).await;
-                }
+            let mut by_topic: BTreeMap<TopicName, Vec<(Offset, Record)>> = BTreeMap::new();
+            for Going { offset, record, to } in std::mem::replace(&mut going, rest) {
+                by_topic.entry(to).or_default().push((offset, record));
+            }
+            for (to, letters) in by_topic {
+                self.batches += 1;
+                self.move_batch(at, &to, letters).await?;
+            }
+            if let Some(rate) = self.max_per_second {
+                self.progress.sleep(Duration::from_secs_f64(count as f64 / f64::from(rate))).await;
             }
         }
         Ok(())
     }
 
-    async fn receive(&self) -> Result<Delivery> {
-        // At a rate, each second has its batch.
-        let max = self.max_per_second.map_or(BATCH, |rate| rate.min(BATCH));
-        let mut tries = 0;
-        loop {
-            let receive = Receive { max, max_bytes: BATCH_BYTES, lease: Some(LEASE), wait: Duration::ZERO, request_id: None };
-            match self.verbs.receive(&self.caller, &self.from.name, receive).await {
-                Err(Error::Unavailable { .. } | Error::Unknown { .. }) if tries < PAUSE.1 && !self.progress.is_cancelled() => {
-                    tries += 1;
-                    self.progress.sleep(PAUSE.0).await;
-                }
-                received => return received,
-            }
-        }
-    }
-
-    /// Appends a batch and takes it out of the dead-letter queue, in one atom.
-    async fn move_batch(&self, number: u64, batch: Vec<(Message, TopicName, Option<String>)>) -> Result<()> {
-        let mut appends: BTreeMap<TopicName, Vec<Record>> = BTreeMap::new();
-        let (mut settlements, count) = (Vec::with_capacity(batch.len()), batch.len());
-        for (message, to, for_queue) in batch {
-            settlements.extend(message.receipt.map(|receipt| Settlement { receipt, verdict: Verdict::Ack }));
-            appends.entry(to).or_default().push(revived(message.record, for_queue.as_deref()));
-        }
-        let bytes = appends.values().flatten().map(Record::payload_bytes).sum();
-        let key = format!("{}-{number}", self.progress.id());
-        let mut tries = 0;
-        loop {
-            let appends = appends.iter().map(|(to, records)| TopicAppend::new(to.clone(), records.clone())).collect();
-            let acks = vec![QueueSettlements { queue: self.from.name.clone(), settlements: settlements.clone() }];
+    /// Appends a batch to one topic and takes it out of the dead-letter queue, in one atom. Letters that somebody else took
+    /// meanwhile leave the batch.
+    async fn move_batch(&mut self, at: (TopicId, PartitionIndex), to: &TopicName, mut letters: Vec<(Offset, Record)>) -> Result<()> {
+        let (mut tries, mut refused) = (0, 0);
+        while !letters.is_empty() {
+            let topic = self.mover.topic(&self.caller.namespace, to).await?;
+            let records = letters.iter().map(|(_, record)| record.clone()).collect();
             // Repeated under its own key, so that an answer that was lost is no second batch.
-            let idempotency = Some(Idempotency { key: key.as_str().into(), fingerprint: u128::from(number) });
-            let committed = match self.verbs.admit(&self.caller, bytes).await {
-                Ok(admission) => {
-                    let commit = Commit { appends, cursors: Vec::new(), settlements: acks, idempotency, admission };
-                    self.verbs.commit(&self.caller, commit).await.map(|_| ())
-                }
-                Err(error) => Err(error),
-            };
-            match committed {
+            let key = format!("{}-{}-{refused}", self.progress.id(), self.batches);
+            let idempotency = Idempotency { key: key.as_str().into(), fingerprint: u128::from(self.batches) };
+            match self
+                .mover
+                .append_once(&topic, records, taking(&self.from, at.0, at.1, letters.iter().map(|(offset, _)| *offset)), Some(idempotency))
+                .await
+            {
                 Ok(()) => {
-                    self.progress.done(count);
+                    self.progress.done(letters.len());
                     return Ok(());
                 }
-                // Somebody else settled one of them, or the lease was over before its turn: the others come again, at once.
-                Err(Error::LeaseOver { .. }) => {
-                    self.give_back(settlements.iter().map(|settlement| Arc::clone(&settlement.receipt)).collect()).await;
-                    return Ok(());
+                Err(Refused::Refusal(Refusal::Lease { .. })) if refused < TRIES => {
+                    refused += 1;
+                    self.keep_free(at, &mut letters).await?;
                 }
-                Err(Error::Unavailable { .. } | Error::Unknown { .. }) if tries < PAUSE.1 && !self.progress.is_cancelled() => {
-                    tries += 1;
-                    self.progress.sleep(PAUSE.0).await;
+                // Whatever keeps taking them has them now.
+                Err(Refused::Refusal(Refusal::Lease { .. })) => return Ok(()),
+                Err(Refused::Refusal(Refusal::TopicGone)) => {
+                    self.mover.topics.forget(&self.caller.namespace, to);
+                    self.pause(Error::unavailable(format!("topic {to} was changed")), &mut tries).await?;
                 }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Counts what would be done, without leasing anything.
-    async fn count(&mut self) -> Result<()> {
-        let asked = self.mover.metadata.query(self.from.id.shard(), Query::QueuePeek(self.from.id, PEEK_MAX)).await?;
-        let Answer::QueuePeek(peeked) = asked else { return Err(Error::Internal("asked for messages, got another answer".to_owned())) };
-        let mut wanted: BTreeMap<(TopicId, PartitionIndex), BTreeSet<Offset>> = BTreeMap::new();
-        for message in peeked {
-            wanted.entry((message.topic, message.partition)).or_default().insert(message.offset);
-        }
-        for ((id, partition), mut left) in wanted {
-            let Some(source) = self.from.sources.iter().find(|source| source.topic == id) else { continue };
-            let topic = self.mover.topic(&self.caller.namespace, &source.name).await?;
-            while !left.is_empty() && !self.progress.is_cancelled() {
-                let page = self.mover.page(&topic, partition, &left).await;
-                for (offset, found) in page.records {
-                    left.remove(&offset);
-                    match found {
-                        Found::Record(_) if self.is_later(&(topic.name.clone(), partition, offset)) => {}
-                        Found::Record(record) => match self.fate(&topic.name, &record).await? {
-                            Fate::Goes(..) => self.progress.done(1),
-                            Fate::Stays => self.progress.skipped(1),
-                        },
-                        Found::Gone => {}
-                        Found::Failed(error) => return Err(error),
-                    }
-                }
+                Err(Refused::Refusal(refusal)) => return Err(refusal.into_error()),
+                Err(Refused::Failed(error)) => self.pause(error, &mut tries).await?,
             }
         }
         Ok(())
     }
 
-    fn is_later(&self, (topic, partition, offset): &Place) -> bool {
-        self.ends.get(&(topic.clone(), *partition)).is_none_or(|end| offset >= end)
+    /// Keeps those letters that nobody has. The queue may have been moved, too.
+    async fn keep_free(&mut self, (topic, partition): (TopicId, PartitionIndex), letters: &mut Vec<(Offset, Record)>) -> Result<()> {
+        let queue = self.verbs.describe_queue(&self.caller, &self.from.name).await?;
+        if queue.id != self.from.id {
+            return Err(Error::QueueChanged(self.from.name.to_string()));
+        }
+        self.from.generation = queue.generation;
+        let Some(mut from) = letters.first().map(|(offset, _)| *offset) else { return Ok(()) };
+        let mut free = BTreeSet::new();
+        let last = letters.last().map_or(from, |(offset, _)| *offset);
+        while from <= last {
+            let told = self.free(topic, partition, from).await?;
+            free.extend(told.offsets);
+            from = told.next.max(from.plus(1));
+        }
+        letters.retain(|(offset, _)| free.contains(offset));
+        Ok(())
     }
 
     async fn fate(&mut self, topic: &TopicName, record: &StoredRecord) -> Result<Fate> {
         let from = origin(&record.headers);
         let of_another = self.only.as_ref().is_some_and(|only| from.as_ref().is_none_or(|from| from.queue != only.as_str()));
-        if of_another || self.filter.as_ref().is_some_and(|filter| !filter.matches(topic, record)) {
+        if of_another || self.filter.as_ref().is_some_and(|filter| !filter.matches(&Spoken::new(topic, record))) {
             return Ok(Fate::Stays);
         }
         if let Some(to) = &self.to {
@@ -282,12 +293,4 @@ impl Run {
         self.readers.insert(key, is_read);
         Ok(is_read)
     }
-}
-
-fn place(message: &Message) -> Place {
-    (message.topic.clone(), message.record.partition, message.record.offset)
-}
-
-fn kept(message: Message) -> Option<(Place, Arc<str>)> {
-    Some((place(&message), message.receipt?))
 }

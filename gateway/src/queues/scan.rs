@@ -125,7 +125,7 @@ async fn look(mover: &Mover, known: &Arc<Known>, at: Unseen, records: usize, byt
         let (name, partition, records) = (source.name.clone(), at.partition, fetched.records);
         move || classify(&known, (at.topic, &name), partition, (from, to.max(from)), records, now)
     };
-    // Filters look into bodies: not where others wait for the same thread.
+    // Filters look into bodies, and there may be many: not where others wait for the same thread.
     let found = if known.filters.are_simple() {
         work()
     } else {

@@ -42,6 +42,11 @@ impl Wildcard {
         Ok(Self(parts))
     }
 
+    /// How many words it has.
+    pub(crate) fn words(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether a routing key has this form.
     pub(crate) fn matches(&self, key: &str) -> bool {
         // Which parts may come next, word by word: the sets of a non-deterministic automaton.

@@ -177,7 +177,7 @@ impl Locations {
                     memory.extents = memory.extents + added - count;
                 }
                 Notice::TopicChanged { topic, .. } => memory.change(*topic),
-                Notice::QueueChanged { .. } | Notice::QueueReady { .. } => {}
+                Notice::QueueChanged { .. } | Notice::QueueReady { .. } | Notice::QueueOver { .. } => {}
             }
         }
         memory.shrink();

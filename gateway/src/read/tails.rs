@@ -82,6 +82,7 @@ impl Tails {
                 }
                 Notice::QueueChanged { namespace, name, queue } => listeners.queues.changed(namespace, name, *queue),
                 Notice::QueueReady { queue } => listeners.queues.ready(*queue),
+                Notice::QueueOver { namespace, name, .. } => listeners.queues.over(namespace, name),
             }
         }
         // Nobody but the map holds it: nobody waits.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lakefall_metadata::memory::Fault as JournalFault;
 use lakefall_queue::error::Error;
-use lakefall_queue::queue::{Operation, OperationStatus, QueueConfig, QueueStart, Receive, Redrive, Settled, Verdict};
+use lakefall_queue::queue::{Message, Operation, OperationStatus, Overflow, QueueConfig, QueueStart, Receive, Redrive, Settled, Verdict};
 use lakefall_queue::record::{Header, Properties};
 use lakefall_queue::verbs::{Caller, Verbs};
 use lakefall_queue::{NamespaceName, Offset, Record};
@@ -302,7 +302,8 @@ async fn a_filter_says_which_letters_go_and_a_dry_run_only_counts_them() {
     let operation = redriven(&world, "q", Redrive { filter: filter(), ..Redrive::default() }).await;
     assert_eq!(counts(&operation), (OperationStatus::Succeeded, 1, 1), "{operation:?}");
     assert_eq!(world.taken("q").await, ["a"]);
-    assert_eq!(world.taken("letters").await, ["b"], "it can be received at once");
+    let left = world.ready("letters").await;
+    assert_eq!((texts(&left), left[0].attempt), (vec!["b".to_owned()], 1), "it can be received at once, and was not leased before");
     let refused = world.engine.redrive(&caller(), &queue("q"), Redrive { filter: Some("1 +".into()), ..Redrive::default() }).await;
     assert!(matches!(refused, Err(Error::Invalid { field, .. }) if field == "filter"));
 }
@@ -380,6 +381,65 @@ async fn what_dies_again_while_it_is_redriven_is_left_for_the_next_redrive() {
     let letters = world.ready("letters").await;
     assert_eq!(texts(&letters), ["a", "b", "c"]);
     assert_eq!(letters[0].record.headers.iter().filter(|header| &*header.name == "dead-letter-queue").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_messages_beyond_the_bound_become_dead_letters_and_leased_ones_stay() {
+    let world = World::new().await;
+    world.topic("in", 1).await;
+    let other = world.other_engine().await;
+    let bounded = QueueConfig { max_depth: Some(3), overflow: Overflow::DeadLetter, ..dying_after(3, &["in"], "letters") };
+    world.work_queue("q", bounded).await;
+    world.send("in", &["a", "b", "c"]).await.unwrap();
+    let held = receive_one(&world, "q").await;
+    assert_eq!(texts(&held), ["a"]);
+    world.send("in", &["d", "e"]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let letters = world.ready("letters").await;
+    assert_eq!(texts(&letters), ["b", "c"], "each once, whichever gateway was faster");
+    assert_eq!(
+        (header(&letters[0], "dead-letter-reason"), header(&letters[0], "dead-letter-attempts")),
+        (Some("max_depth".into()), Some("0".into()))
+    );
+    assert_eq!(world.verdict("q", &held, Verdict::Ack).await, [Settled::Ok(None)]);
+    assert_eq!(world.taken("q").await, ["d", "e"]);
+    drop(other);
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_that_somebody_has_are_left_to_them_and_those_of_a_failed_batch_to_everybody() {
+    let world = world(1).await;
+    kill(&world, "q", &["a", "b", "c"]).await;
+    let held = receive_one(&world, "letters").await;
+    assert_eq!(counts(&redriven(&world, "q", Redrive::default()).await), (OperationStatus::Succeeded, 2, 0));
+    assert_eq!(world.taken("q").await, ["b", "c"]);
+    world.verdict("letters", &held, Verdict::Extend { lease: Duration::ZERO }).await;
+    // A full queue takes none back: nothing is out of reach for that.
+    world.work_queue("q", QueueConfig { max_depth: Some(1), ..dying_after(1, &["in"], "letters") }).await;
+    world.send("in", &["d"]).await.unwrap();
+    let failed = redriven(&world, "q", Redrive::default()).await;
+    assert_eq!(counts(&failed), (OperationStatus::Failed, 0, 0), "{failed:?}");
+    assert_eq!(world.taken("letters").await, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_counts_more_letters_than_one_answer_tells() {
+    let world = world(1).await;
+    for _ in 0..25 {
+        let some: Vec<String> = (0..100).map(|i| i.to_string()).collect();
+        kill(&world, "q", &some.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    }
+    let dry = redriven(&world, "q", Redrive { dry_run: true, ..Redrive::default() }).await;
+    assert_eq!(counts(&dry), (OperationStatus::Succeeded, 2_500, 0));
+    let kept = Redrive { filter: Some("false".to_owned()), ..Redrive::default() };
+    assert_eq!(counts(&redriven(&world, "q", kept).await), (OperationStatus::Succeeded, 0, 2_500));
+    assert_eq!(world.engine.queue_stats(&caller(), &queue("letters")).await.unwrap().leased, 0);
+    assert_eq!(world.ready("letters").await[0].attempt, 1);
+}
+
+async fn receive_one(world: &World, name: &str) -> Vec<Message> {
+    let receive = Receive { max: 1, max_bytes: 1 << 20, lease: None, wait: Duration::ZERO, request_id: None };
+    world.engine.receive(&caller(), &queue(name), receive).await.unwrap().messages
 }
 
 #[tokio::test(start_paused = true)]

@@ -92,6 +92,8 @@ async fn a_message_comes_back_when_its_lease_ends_and_a_waiting_receiver_is_woke
     let started = Instant::now();
     let again = waiting(&world, "q", want(1, 60)).await.await.unwrap();
     assert_eq!((values(&again), again.messages[0].attempt), (vec!["a".to_owned()], 2));
+    assert!(first.messages[0].first_leased_at.is_some());
+    assert_eq!(again.messages[0].first_leased_at, first.messages[0].first_leased_at);
     assert!((29_900..30_100).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
     assert_eq!(world.ack("q", &first).await, [Settled::Expired]);
     assert_eq!(world.ack("q", &again).await, [Settled::Ok(None)]);

@@ -43,9 +43,9 @@ pub(super) fn append_sql(shard: ShardId, seq: JournalSeq) -> String {
         "WITH reign AS MATERIALIZED (SELECT epoch FROM shards WHERE id = $1 FOR SHARE),
          done AS (
              INSERT INTO {table} (shard, slot, seq, epoch, writer, payload)
-             SELECT $1, {at}, $2, $3, $4, $5 FROM reign WHERE epoch = $3 AND ($2 = 1
-                 OR EXISTS (SELECT 1 FROM {table_before} WHERE shard = $1 AND slot = {before} AND seq = $2 - 1)
-                 OR EXISTS (SELECT 1 FROM checkpoints WHERE shard = $1 AND seq >= $2 - 1))
+             SELECT $1, {at}, $2, $3, $4, $5 FROM reign WHERE epoch = $3 AND ($2::bigint = 1
+                 OR EXISTS (SELECT 1 FROM {table_before} WHERE shard = $1 AND slot = {before} AND seq = $2::bigint - 1)
+                 OR EXISTS (SELECT 1 FROM checkpoints WHERE shard = $1 AND seq >= $2::bigint - 1))
              ON CONFLICT (shard, slot, seq) DO NOTHING RETURNING 1
          )
          SELECT EXISTS (SELECT 1 FROM done)"

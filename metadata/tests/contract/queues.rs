@@ -8,7 +8,8 @@ use crate::suite::Kind;
 
 /// With numbers above `i64::MAX` where they are allowed.
 fn queue(id: u64, version: u64) -> Row {
-    let grant = proto::Grant { topic: u64::MAX, partition: 3, first: 9, count: 2, attempt: 1, until_ms: 1, undelivered: 1_023 };
+    let grant =
+        proto::Grant { topic: u64::MAX, partition: 3, first: 9, count: 2, attempt: 1, until_ms: 1, undelivered: 1_023, first_leased_ms: 5 };
     Row::Queue(proto::QueueRow {
         id,
         namespace: "default".to_owned(),

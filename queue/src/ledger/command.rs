@@ -321,4 +321,6 @@ pub enum Notice {
     QueueChanged { namespace: NamespaceName, name: QueueName, queue: QueueId },
     /// A message of the queue became ready otherwise than by being sent: given back, due, its lease over, its turn come.
     QueueReady { queue: QueueId },
+    /// The queue has more messages than it is to have: its oldest are to become dead letters.
+    QueueOver { namespace: NamespaceName, name: QueueName, queue: QueueId },
 }

@@ -123,7 +123,7 @@ impl Ledger {
         run.atoms[atom] = Some(outcome);
     }
 
-    fn judge_atom(&self, run: &mut Run<'_>, atom: usize, members: &[usize]) -> Result<Option<Vec<(u32, AckRange)>>, Refusal> {
+    fn judge_atom(&mut self, run: &mut Run<'_>, atom: usize, members: &[usize]) -> Result<Option<Vec<(u32, AckRange)>>, Refusal> {
         let Atom { namespace, idempotency, cursors, settles, .. } = &run.commit.atoms[atom];
         if let Some(request) = idempotency {
             match self.idempotency.find(namespace, request, run.now) {
@@ -262,7 +262,7 @@ impl Ledger {
                 self.dedup.remember(key.0, claim.hash, entry, &mut self.dirty);
             }
         }
-        self.drop_oldest(key, run.now);
+        self.drop_oldest(key, u64::from(slice.records), run.now);
         base
     }
 

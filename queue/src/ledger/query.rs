@@ -4,7 +4,9 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use super::{CursorKey, Extent, Ledger, PartitionKey, Peeked, QueueNumbers, Refusal, RetiredExtent, SettleMessages, SettledRun};
+use super::{
+    CursorKey, Extent, FreeMessages, Ledger, PartitionKey, Peeked, QueueNumbers, Refusal, RetiredExtent, SettleMessages, SettledRun,
+};
 use crate::error::{Error, Result};
 use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, TopicId, TopicName};
 use crate::queue::Queue;
@@ -78,6 +80,19 @@ pub enum Query {
     QueuePeek(QueueId, u32),
     /// How leases of a queue stand; what is to happen to them is not looked at.
     QueueLeases(SettleMessages),
+    /// Messages of one partition of a queue that are not finished and that nobody has, from an offset on.
+    QueueFree {
+        /// The queue.
+        queue: QueueId,
+        /// The partition's topic.
+        topic: TopicId,
+        /// The partition.
+        partition: PartitionIndex,
+        /// Where to begin.
+        from: Offset,
+        /// How many are told, at most. There may be more behind where the answer ends, also if it has fewer.
+        most: u32,
+    },
 }
 
 /// An answer, in the order of [`Query`].
@@ -115,6 +130,8 @@ pub enum Answer {
     QueuePeek(Vec<Peeked>),
     /// To `QueueLeases`, in the order of its items: [`super::SettleOutcome::Until`] says that a lease goes on, and until when.
     QueueLeases(Vec<SettledRun>),
+    /// To `QueueFree`.
+    QueueFree(FreeMessages),
 }
 
 /// How far a shard's journal is.
@@ -230,6 +247,7 @@ impl Ledger {
             Query::QueueNumbers(queue) => self.queue_numbers(*queue),
             Query::QueuePeek(queue, most) => self.queue_peek(*queue, *most),
             Query::QueueLeases(leases) => Ok(self.queue_leases(leases)),
+            Query::QueueFree { queue, topic, partition, from, most } => self.queue_free(*queue, (*topic, *partition), *from, *most),
             Query::Position => Ok(Answer::Position(JournalPosition { seq: self.seq, epoch: self.epoch, time: self.time })),
         }
     }

@@ -88,6 +88,7 @@ pub(super) fn grant_to_proto(grant: &Grant) -> proto::Grant {
         attempt: grant.attempt,
         undelivered: grant.undelivered,
         until_ms: grant.lease_until.as_millis(),
+        first_leased_ms: grant.first_leased.map_or(0, |at| at.as_millis()),
     }
 }
 
@@ -100,6 +101,7 @@ pub(super) fn grant_from_proto(wire: &proto::Grant) -> Grant {
         attempt: wire.attempt,
         undelivered: wire.undelivered,
         lease_until: Timestamp::from_millis(wire.until_ms),
+        first_leased: Some(wire.first_leased_ms).filter(|at_ms| *at_ms != 0).map(Timestamp::from_millis),
     }
 }
 

@@ -14,7 +14,7 @@ use lakefall_queue::topic::TopicConfig;
 use lakefall_queue::verbs::Precondition;
 use lakefall_queue::{NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, ShardId, Timestamp, TopicId, TopicName};
 
-use super::model::{Action, Found, Granted, Log, Logs, Numbers, Outcome, Partition, Place, Queue};
+use super::model::{Action, Found, Granted, Log, Logs, Message, Numbers, Outcome, Partition, Place, Queue};
 use super::ops::{ActionOp, CheckpointOp, GroupOp, ItemOp, Op, WantOp};
 use super::store::Store;
 
@@ -104,6 +104,7 @@ impl Lab {
             CheckpointOp::Nothing | CheckpointOp::Take => {}
         }
         self.check_numbers();
+        self.check_free();
     }
 
     fn apply(&mut self, command: Command, journaled: &mut Vec<Command>) -> Applied {
@@ -476,7 +477,10 @@ impl Lab {
         for item in &items {
             let place = (item.topic.0, item.partition.0);
             for offset in item.first.0..item.first.0 + u64::from(item.count) {
-                held &= queue.is_held(place, offset, item.attempt, self.now, self.logs[&place]) && seen.insert((place, offset));
+                held &= match item.action {
+                    SettleAction::Cancel => queue.is_free(place, offset, self.now, self.logs[&place]),
+                    _ => queue.is_held(place, offset, item.attempt, self.now, self.logs[&place]),
+                } && seen.insert((place, offset));
             }
         }
         let place = self.place(1, 0).filter(|_| records > 0);
@@ -520,6 +524,33 @@ impl Lab {
                 self.reached.insert("delayed");
             }
         }
+    }
+
+    /// What is told to be free is, of each partition, page by page.
+    fn check_free(&self) {
+        for queue in self.queues.values() {
+            let now = self.asked_at(queue.id);
+            for place in queue.partitions.keys() {
+                let (log, mut from, mut told) = (self.logs[place], Offset(0), Vec::new());
+                while from.0 < log.end {
+                    let (topic, partition) = (TopicId(place.0), PartitionIndex(place.1));
+                    let query = Query::QueueFree { queue: QueueId(queue.id), topic, partition, from, most: 1_000 };
+                    let Ok(Answer::QueueFree(free)) = self.ledger.query(&query) else { panic!("no answer") };
+                    assert!(free.next > from);
+                    from = free.next;
+                    told.extend(free.offsets.into_iter().map(|offset| offset.0));
+                }
+                let waits = |offset: u64| matches!(queue.partitions[place].message(offset), Message::Entry { at, .. } if at > now);
+                let expected: Vec<u64> = (0..log.end).filter(|o| queue.is_free(*place, *o, now, log) && !waits(*o)).collect();
+                assert_eq!(told, expected, "free messages of {place:?}");
+            }
+        }
+    }
+
+    /// The time by which the ledger answers.
+    fn asked_at(&self, queue: u64) -> i64 {
+        let Ok(Answer::QueueNumbers(told)) = self.ledger.query(&Query::QueueNumbers(QueueId(queue))) else { panic!("no answer") };
+        told.now.as_millis()
     }
 
     pub(crate) fn replayed(&self) -> Ledger {

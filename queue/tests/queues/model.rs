@@ -253,6 +253,16 @@ impl Queue {
         offset >= log.log_start && matches!(message, Message::Entry { at, attempt: a, leased: true, .. } if a == attempt && at > now)
     }
 
+    /// Whether an atom may take it from the queue: it is not finished, and nobody has it.
+    pub(crate) fn is_free(&self, place: Place, offset: u64, now: i64, log: Log) -> bool {
+        let Some(partition) = self.partitions.get(&place).filter(|_| (log.log_start..log.end).contains(&offset)) else { return false };
+        match partition.message(offset) {
+            Message::Done => false,
+            Message::Entry { leased: true, at, .. } => at <= now,
+            Message::Unseen | Message::Plain | Message::Entry { .. } => true,
+        }
+    }
+
     pub(crate) fn settle(&mut self, place: Place, offset: u64, attempt: u32, action: Action, now: i64, log: Log) -> Outcome {
         let held = self.is_held(place, offset, attempt, now, log);
         let Some(partition) = self.partitions.get_mut(&place).filter(|_| offset < log.end) else { return Outcome::Unknown };

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lakefall_queue::error::Error;
 use lakefall_queue::ledger::{
-    Answer, Classified, Command, Grant, Mark, Notice, Peeked, PutQueue, Query, QueueNumbers, ReceiveMessages, Received, Refusal, Reply,
-    ScanState, SeekQueue, SettleAction, SettleItem, SettleMessages, SettleOutcome, SettledRun, Want,
+    Answer, Classified, Command, FreeMessages, Grant, Mark, Notice, Peeked, PutQueue, Query, QueueNumbers, ReceiveMessages, Received,
+    Refusal, Reply, ScanState, SeekQueue, SettleAction, SettleItem, SettleMessages, SettleOutcome, SettledRun, Want,
 };
 use lakefall_queue::queue::{Binding, DeadLetter, Match, Ordering, Overflow, Queue, QueueConfig, QueueStart, Retry, Source};
 use lakefall_queue::{BindingName, Offset, PartitionIndex, QueueId, QueueName, Timestamp, TopicId};
@@ -172,12 +172,20 @@ pub(super) fn query() -> impl Strategy<Value = Query> {
         queue_id().prop_map(Query::QueueNumbers),
         (queue_id(), any::<u32>()).prop_map(|(queue, max)| Query::QueuePeek(queue, max)),
         settle().prop_map(Query::QueueLeases),
+        (queue_id(), topic_id(), partition(), offset(), any::<u32>()).prop_map(|(queue, topic, partition, from, most)| Query::QueueFree {
+            queue,
+            topic,
+            partition,
+            from,
+            most
+        }),
     ]
 }
 
 pub(super) fn reply() -> impl Strategy<Value = Reply> {
-    let grant = (topic_id(), partition(), offset(), any::<[u32; 3]>(), timestamp()).prop_map(
-        |(topic, partition, first, [count, attempt, undelivered], lease_until)| Grant {
+    let first_leased = proptest::option::of(1..i64::MAX / 2).prop_map(|at| at.map(Timestamp::from_millis));
+    let grant = (topic_id(), partition(), offset(), any::<[u32; 3]>(), timestamp(), first_leased).prop_map(
+        |(topic, partition, first, [count, attempt, undelivered], lease_until, first_leased)| Grant {
             topic,
             partition,
             first,
@@ -185,6 +193,7 @@ pub(super) fn reply() -> impl Strategy<Value = Reply> {
             attempt,
             undelivered,
             lease_until,
+            first_leased,
         },
     );
     let scan = (topic_id(), partition(), offset(), offset(), offset()).prop_map(|(topic, partition, scanned, end, log_start)| ScanState {
@@ -240,6 +249,11 @@ pub(super) fn answer() -> impl Strategy<Value = Answer> {
         numbers.prop_map(|numbers| Answer::QueueNumbers(Box::new(numbers))),
         vec(peeked, 0..4).prop_map(Answer::QueuePeek),
         runs().prop_map(Answer::QueueLeases),
+        (vec(offset(), 0..4), vec(any::<u32>(), 0..4), offset()).prop_map(|(offsets, attempts, next)| Answer::QueueFree(FreeMessages {
+            offsets,
+            attempts,
+            next
+        })),
     ]
 }
 
@@ -247,6 +261,7 @@ pub(crate) fn notice() -> impl Strategy<Value = Notice> {
     prop_oneof![
         (namespace_name(), queue_name(), queue_id()).prop_map(|(namespace, name, queue)| Notice::QueueChanged { namespace, name, queue }),
         queue_id().prop_map(|queue| Notice::QueueReady { queue }),
+        (namespace_name(), queue_name(), queue_id()).prop_map(|(namespace, name, queue)| Notice::QueueOver { namespace, name, queue }),
     ]
 }
 
@@ -275,6 +290,7 @@ pub(super) fn error() -> impl Strategy<Value = Error> {
         queue_name().prop_map(Error::ReceiptNotFound),
         ".{0,9}".prop_map(Error::MessageNotFound),
         (queue_name(), topic_name()).prop_map(|(queue, topic)| Error::DeadLetterCycle { queue, topic }),
+        (queue_name(), topic_name()).prop_map(|(queue, topic)| Error::DeadLetterQueueTaken { queue, topic }),
         (topic_name(), partition(), offset(), duration()).prop_map(|(topic, partition, offset, waited)| Error::NoReply {
             topic,
             partition,

@@ -48,8 +48,8 @@ pub(super) struct SettingsArgs {
     /// Most messages that are not finished.
     #[arg(long)]
     max_depth: Option<u64>,
-    /// What happens beyond: reject the send, or drop_oldest.
-    #[arg(long, value_parser = ["reject", "drop_oldest"])]
+    /// What happens beyond: reject the send, drop_oldest, or make dead letters of the oldest.
+    #[arg(long, value_parser = ["reject", "drop_oldest", "dead_letter"])]
     overflow: Option<String>,
     /// Most messages leased at a time.
     #[arg(long)]

@@ -65,6 +65,7 @@ codes! {
     QUEUE_CHANGED = "queue_changed", CONFLICT, "The queue was changed meanwhile";
     QUEUE_WITHOUT_TOPIC = "queue_without_topic", CONFLICT, "The queue has no topic any more";
     DEAD_LETTER_CYCLE = "dead_letter_cycle", CONFLICT, "Dead letters would come back to their queue";
+    DEAD_LETTER_QUEUE_TAKEN = "dead_letter_queue_taken", CONFLICT, "The queue of dead letters reads something else";
     OFFSET_TRIMMED = "offset_trimmed", GONE, "The offset is below the log start";
     PRECONDITION_FAILED = "precondition_failed", PRECONDITION_FAILED, "The condition does not hold";
     VERSION_MISMATCH = "version_mismatch", PRECONDITION_FAILED, "The resource changed";
@@ -284,6 +285,7 @@ impl From<Error> for Problem {
             Error::ReceiptNotFound(_) => Problem::new(RECEIPT_NOT_FOUND, detail),
             Error::MessageNotFound(_) => Problem::new(MESSAGE_NOT_FOUND, detail),
             Error::DeadLetterCycle { .. } => Problem::new(DEAD_LETTER_CYCLE, detail.clone()).at("/dead_letter/topic", detail),
+            Error::DeadLetterQueueTaken { .. } => Problem::new(DEAD_LETTER_QUEUE_TAKEN, detail),
             Error::NoReply { topic, partition, offset, .. } => {
                 Problem::new(NO_REPLY, detail).with("topic", topic.as_str()).with("partition", partition.0).with("offset", offset.0)
             }

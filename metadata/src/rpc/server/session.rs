@@ -195,6 +195,9 @@ fn bounded(query: Query) -> Query {
             Query::Queues(namespace, page)
         }
         Query::QueuePeek(queue, max) => Query::QueuePeek(queue, max.min(LIST as u32)),
+        Query::QueueFree { queue, topic, partition, from, most } => {
+            Query::QueueFree { queue, topic, partition, from, most: most.min(LIST as u32) }
+        }
         Query::Reclaimable { limit, after, after_object, now, grace } => {
             Query::Reclaimable { limit: limit.min(LIST), after, after_object, now, grace }
         }

@@ -1,7 +1,9 @@
 //! What a queue knows of 4,096 consecutive messages: which are finished, and of each other one that is not plain an entry
 //! of 12 bytes. It must never cost more than a bit per finished message, nor know what lies outside of the block.
 
-use super::entry::{Entry, Finished, GroupOf};
+use super::entry::{Entry, Finished, GroupOf, PRIORITIES};
+use super::firsts::Firsts;
+use super::steps::step;
 use super::tally::Tally;
 
 /// Messages of a block.
@@ -11,24 +13,26 @@ pub(super) const NEVER: i64 = i64::MAX;
 
 /// A block.
 ///
-/// Canonical are the finished messages, the entries of the others, and their groups. Entries of finished messages are dead:
-/// they stay until half of them are. The rest is counted from these: how many entries are ready and leased as of the tally's
+/// Canonical are the finished messages, the entries of the others, their groups, and when they were leased first. Entries of finished messages are dead:
+/// they stay until an eighth is. The rest is counted from these: how many entries are ready and leased as of the tally's
 /// time, without grouped ones, which [`super::groups`] looks after.
 #[derive(Debug)]
 pub(super) struct Block {
     finished: Finished,
     entries: Vec<Entry>,
     groups: Vec<GroupOf>,
+    firsts: Firsts,
     done: u16,
     dead: u16,
-    ready: u16,
+    /// Of each priority.
+    ready: [u16; PRIORITIES],
     leased: u16,
-    /// Priorities that ready entries may have.
-    lanes: u16,
     /// No entry that is not ready becomes so earlier.
     pub(super) due_ms: i64,
     /// As the queue's index has it.
     pub(super) indexed_ms: i64,
+    /// Priorities under which the index of ready blocks has it.
+    pub(super) indexed_lanes: u16,
 }
 
 impl Default for Block {
@@ -37,24 +41,26 @@ impl Default for Block {
             finished: Finished::None,
             entries: Vec::new(),
             groups: Vec::new(),
+            firsts: Firsts::default(),
             done: 0,
             dead: 0,
-            ready: 0,
+            ready: [0; PRIORITIES],
             leased: 0,
-            lanes: 0,
             due_ms: NEVER,
             indexed_ms: NEVER,
+            indexed_lanes: 0,
         }
     }
 }
 
 impl Block {
     /// From a row; `None` if that is malformed. Its counts are due: see [`Block::recount`].
-    pub(super) fn restore(all: bool, finished: &[u8], entries: &[u8], groups: &[u8]) -> Option<Self> {
+    pub(super) fn restore(all: bool, finished: &[u8], entries: &[u8], groups: &[u8], firsts: &[u8]) -> Option<Self> {
         let finished = if all { Finished::All } else { Finished::from_bytes(finished)? };
         let (entries, rest) = entries.as_chunks::<{ Entry::BYTES }>();
         let (groups, more) = groups.as_chunks::<{ GroupOf::BYTES }>();
-        let mut block = Self { done: finished.count(0, BLOCK as u16), finished, ..Self::default() };
+        let firsts = Firsts::from_bytes(firsts)?;
+        let mut block = Self { done: finished.count(0, BLOCK as u16), finished, firsts, ..Self::default() };
         block.entries = entries.iter().map(Entry::from_bytes).collect();
         block.groups = groups.iter().map(GroupOf::from_bytes).collect();
         let sorted = block.entries.is_sorted_by(|a, b| a.place() < b.place()) && block.groups.is_sorted_by(|a, b| a.place() < b.place());
@@ -62,11 +68,11 @@ impl Block {
         (rest.is_empty() && more.is_empty() && sorted && known).then_some(block)
     }
 
-    /// As a row: whether all are finished, else which; entries; groups.
-    pub(super) fn encode(&self) -> (bool, Vec<u8>, Vec<u8>, Vec<u8>) {
+    /// As a row: whether all are finished, else which; entries; groups; when they were leased first.
+    pub(super) fn encode(&self) -> (bool, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>) {
         let entries = self.live().flat_map(|entry| entry.to_bytes()).collect();
         let groups = self.groups.iter().filter(|g| !self.is_finished(g.place())).flat_map(|g| g.to_bytes()).collect();
-        (matches!(self.finished, Finished::All), self.finished.to_bytes(), entries, groups)
+        (matches!(self.finished, Finished::All), self.finished.to_bytes(), entries, groups, self.firsts.to_bytes())
     }
 
     /// Entries of messages that are not finished.
@@ -83,12 +89,23 @@ impl Block {
         self.done == 0 && self.entries.len() == usize::from(self.dead)
     }
 
-    pub(super) fn has_ready(&self) -> bool {
-        self.ready > 0
+    pub(super) fn has_ready(&self, priority: u8) -> bool {
+        self.ready[usize::from(priority) % PRIORITIES] > 0
     }
 
+    /// Priorities of ready entries.
     pub(super) fn lanes(&self) -> u16 {
-        if self.ready > 0 { self.lanes } else { 0 }
+        self.ready.iter().enumerate().fold(0, |lanes, (priority, ready)| lanes | u16::from(*ready > 0) << priority)
+    }
+
+    /// Whether so many entries without a group are leased, as of the tally's time.
+    pub(super) fn has_leased(&self, count: u64) -> bool {
+        u64::from(self.leased) == count
+    }
+
+    /// How many messages are finished or have an entry.
+    pub(super) fn known(&self) -> u64 {
+        u64::from(self.done) + (self.entries.len() - usize::from(self.dead)) as u64
     }
 
     /// How many are finished from `from` to before `to`.
@@ -109,6 +126,16 @@ impl Block {
     fn index_of(&self, place: u16) -> Option<usize> {
         let index = self.entries.binary_search_by_key(&place, |entry| entry.place()).ok()?;
         (!self.is_finished(place)).then_some(index)
+    }
+
+    /// When the message of a place was leased first, to the second; nothing where that is not known.
+    pub(super) fn first_leased_ms(&self, place: u16) -> Option<i64> {
+        self.firsts.get(place)
+    }
+
+    /// It is now.
+    pub(super) fn leased_first(&mut self, place: u16, now_ms: i64) {
+        self.firsts.set(place, now_ms);
     }
 
     /// The group of an entry that has one.
@@ -172,14 +199,16 @@ impl Block {
         u64::from(fresh)
     }
 
-    /// Lets go of dead entries when half of them are.
+    /// Lets go of dead entries when an eighth of them is: a message in flight is to cost 16 bytes at most, whoever else is
+    /// finished. Each is moved eight times for that, on the average.
     fn tidy(&mut self) {
         if u64::from(self.done) == BLOCK {
             self.finished = Finished::All;
         }
         if usize::from(self.dead) == self.entries.len() {
-            (self.entries, self.groups, self.dead, self.due_ms) = (Vec::new(), Vec::new(), 0, NEVER);
-        } else if usize::from(self.dead) * 2 >= self.entries.len() {
+            (self.entries, self.groups, self.firsts) = (Vec::new(), Vec::new(), Firsts::default());
+            (self.dead, self.due_ms) = (0, NEVER);
+        } else if usize::from(self.dead) * 8 >= self.entries.len() {
             let finished = &self.finished;
             self.entries.retain(|entry| !finished.get(entry.place()));
             self.groups.retain(|group| !finished.get(group.place()));
@@ -195,9 +224,8 @@ impl Block {
             return;
         }
         if entry.at_ms() <= tally.as_of_ms {
-            self.ready += 1;
-            tally.ready += 1;
-            self.lanes |= 1 << entry.priority();
+            self.ready[usize::from(entry.priority()) % PRIORITIES] += 1;
+            tally.add_ready(entry.priority(), 1);
             return;
         }
         if entry.is_leased() {
@@ -211,8 +239,8 @@ impl Block {
         tally.live -= 1;
         if entry.is_grouped() {
         } else if entry.at_ms() <= tally.as_of_ms {
-            self.ready -= 1;
-            tally.ready -= 1;
+            self.ready[usize::from(entry.priority()) % PRIORITIES] -= 1;
+            tally.remove_ready(entry.priority(), 1);
         } else if entry.is_leased() {
             self.leased -= 1;
             tally.leased -= 1;
@@ -222,7 +250,9 @@ impl Block {
     /// Counts anew, as time went on; the tally had counted it before.
     pub(super) fn recount(&mut self, tally: &mut Tally) {
         let live = self.entries.len() - usize::from(self.dead);
-        tally.ready -= u64::from(self.ready);
+        for (priority, ready) in (0..).zip(self.ready) {
+            tally.remove_ready(priority, u64::from(ready));
+        }
         tally.leased -= u64::from(self.leased);
         tally.live -= live as u64;
         self.count(tally);
@@ -230,7 +260,7 @@ impl Block {
 
     /// Counts what the tally has not counted yet.
     pub(super) fn count(&mut self, tally: &mut Tally) {
-        (self.ready, self.leased, self.lanes, self.due_ms) = (0, 0, 0, NEVER);
+        (self.ready, self.leased, self.due_ms) = ([0; PRIORITIES], 0, NEVER);
         for index in 0..self.entries.len() {
             let entry = self.entries[index];
             if !self.is_finished(entry.place()) {
@@ -241,7 +271,10 @@ impl Block {
 
     /// Places of ready entries without a group that have this priority, oldest first.
     pub(super) fn ready_places(&self, priority: u8, as_of_ms: i64) -> impl Iterator<Item = u16> {
-        let wanted = move |entry: &Entry| entry.at_ms() <= as_of_ms && entry.priority() == priority && !entry.is_grouped();
+        let wanted = move |entry: &Entry| {
+            step();
+            entry.at_ms() <= as_of_ms && entry.priority() == priority && !entry.is_grouped()
+        };
         self.live().filter(wanted).map(|entry| entry.place())
     }
 
@@ -268,7 +301,10 @@ impl Block {
 
     /// Bytes it takes, about.
     pub(super) fn bytes(&self) -> u64 {
-        let heap = self.entries.capacity() * Entry::BYTES + self.groups.capacity() * GroupOf::BYTES + self.finished.heap_bytes();
+        let heap = self.entries.capacity() * Entry::BYTES
+            + self.groups.capacity() * GroupOf::BYTES
+            + self.firsts.heap_bytes()
+            + self.finished.heap_bytes();
         (size_of::<Self>() + size_of::<u64>() + heap) as u64
     }
 }

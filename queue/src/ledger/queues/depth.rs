@@ -1,11 +1,13 @@
 //! Queues with a bound on their messages: what finds one full is refused, or drops its oldest messages. Topics that no such
-//! queue reads pay nothing for this.
+//! queue reads pay nothing for this, and those of others only for queues that may be full by now (`bounds.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Ledger, PartitionKey, Refusal};
+use super::super::{Ledger, Notice, PartitionKey, Refusal};
+use super::block::BLOCK;
 use super::partition::{QueuePartition, State};
 use super::state::QueueState;
+use super::steps::step;
 use super::{SettleAction, SettleMessages};
 use crate::id::{QueueId, TopicId};
 use crate::queue::Overflow;
@@ -14,38 +16,54 @@ use crate::time::Timestamp;
 impl Ledger {
     /// Whether the queues have room for so many more records of these topics, once these leases, which go on, are settled.
     pub(in super::super) fn check_room(
-        &self,
+        &mut self,
         records: impl IntoIterator<Item = (TopicId, u64)>,
         settles: &[SettleMessages],
     ) -> Result<(), Refusal> {
-        if self.queues.bounded.is_empty() {
+        if self.queues.bounds.is_empty() {
             return Ok(());
         }
-        let mut more: BTreeMap<QueueId, u64> = BTreeMap::new();
+        let mut more: BTreeMap<TopicId, u64> = BTreeMap::new();
         for (topic, records) in records {
-            for id in self.queues.bounded.get(&topic).into_iter().flatten() {
-                *more.entry(*id).or_default() += records;
-            }
+            *more.entry(topic).or_default() += records;
         }
-        for (id, records) in more {
+        // In the order of their ids, so that a replay names the same one.
+        let near: BTreeSet<QueueId> = more.iter().flat_map(|(topic, records)| self.queues.bounds.near(*topic, *records)).collect();
+        for id in near {
+            step();
             let Some(queue) = self.queues.by_id.get(&id) else { continue };
             let config = &queue.about.config;
-            if let Some(max_depth) = config.max_depth.filter(|_| config.overflow == Overflow::Reject)
-                && self.depth(queue).saturating_sub(finished(settles, id)).saturating_add(records) > max_depth
-            {
+            let Some(max_depth) = config.refused_above() else { continue };
+            let records: u64 = queue.sources.iter().filter_map(|topic| more.get(topic)).sum();
+            let depth = self.depth(queue).saturating_sub(finished(settles, id));
+            if depth.saturating_add(records) > max_depth {
                 return Err(Refusal::QueueFull { queue: queue.about.name.clone(), max_depth });
+            }
+            // Of the others it is told after the append.
+            if config.overflow == Overflow::Reject {
+                self.queues.bounds.has_room(id, max_depth - depth);
             }
         }
         Ok(())
     }
 
-    /// Records were appended: queues that drop their oldest messages do so.
-    pub(in super::super) fn drop_oldest(&mut self, appended: PartitionKey, now: Timestamp) {
-        let Some(ids) = self.queues.bounded.get(&appended.0) else { return };
-        for id in ids.iter().copied().collect::<Vec<_>>() {
-            let Some(queue) = self.queues.by_id.get(&id).filter(|q| q.about.config.overflow == Overflow::DropOldest) else { continue };
-            let mut over = self.depth(queue).saturating_sub(queue.about.config.max_depth.unwrap_or(u64::MAX));
+    /// So many records were appended: queues that drop their oldest messages do so. Of those whose oldest become dead letters it
+    /// is told: whoever sees records makes letters of them.
+    pub(in super::super) fn drop_oldest(&mut self, appended: PartitionKey, records: u64, now: Timestamp) {
+        self.queues.bounds.appended(appended.0, records);
+        let near: Vec<QueueId> = self.queues.bounds.near(appended.0, 0).collect();
+        for id in near {
+            step();
+            let Some(queue) = self.queues.by_id.get(&id).filter(|q| q.about.config.overflow != Overflow::Reject) else { continue };
+            let (depth, max_depth) = (self.depth(queue), queue.about.config.max_depth.unwrap_or(u64::MAX));
+            self.queues.bounds.has_room(id, max_depth.saturating_sub(depth));
+            let mut over = depth.saturating_sub(max_depth);
             if over == 0 {
+                continue;
+            }
+            if queue.about.config.overflow == Overflow::DeadLetter {
+                let (namespace, name) = (queue.about.namespace.clone(), queue.about.name.clone());
+                self.notices.push(Notice::QueueOver { namespace, name, queue: id });
                 continue;
             }
             let mut ends: Vec<(PartitionKey, u64)> = queue.partitions.keys().map(|key| (*key, self.end_of(*key))).collect();
@@ -62,8 +80,7 @@ impl Ledger {
 
     /// The log start was raised: bounded queues have room by that. The others find it when they are received from.
     pub(in super::super) fn raise_bounded(&mut self, topic: TopicId) {
-        let Some(ids) = self.queues.bounded.get(&topic) else { return };
-        for id in ids.iter().copied().collect::<Vec<_>>() {
+        for id in self.queues.bounds.of(topic).collect::<Vec<_>>() {
             let Some(queue) = self.queues.by_id.get_mut(&id) else { continue };
             for (key, partition) in queue.partitions.iter_mut().filter(|(key, _)| key.0 == topic) {
                 let log_start = self.partitions.get(key).map_or(0, |p| p.log_start.0);
@@ -91,9 +108,15 @@ impl QueueState {
         let mut dropped = 0;
         let mut at = partition.floor;
         while dropped < most && at < end {
-            let untouched = partition.untouched_until(at, end);
-            if untouched > at {
-                let to = untouched.min(at + (most - dropped));
+            step();
+            if (at == partition.floor || at.is_multiple_of(BLOCK))
+                && let Some(next) = partition.held_until(at, end, now.as_millis(), &mut self.tally)
+            {
+                at = next;
+                continue;
+            }
+            let to = partition.untouched_until(at, end.min(at.saturating_add(most - dropped)));
+            if to > at {
                 if at == partition.floor {
                     // All below is finished: no bits are needed to say so.
                     partition.raise(to, &mut self.tally);

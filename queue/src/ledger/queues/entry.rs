@@ -8,6 +8,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry([u32; 3]);
 
+/// Priorities that an entry can tell apart.
+pub(super) const PRIORITIES: usize = 16;
+
 const ATTEMPT_MAX: u32 = (1 << 20) - 1;
 const AT_MAX_MS: i64 = (1 << 48) - 1;
 const LEASED: u32 = 1 << 20;

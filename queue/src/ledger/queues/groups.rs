@@ -64,7 +64,7 @@ impl Groups {
     pub(super) fn place(&mut self, offset: u64, entry: Entry, tally: &mut Tally) {
         if entry.at_ms() <= tally.as_of_ms {
             self.ready.insert((entry.priority(), offset));
-            tally.ready += 1;
+            tally.add_ready(entry.priority(), 1);
         } else {
             self.due.insert((entry.at_ms(), offset));
             tally.leased += u64::from(entry.is_leased());
@@ -73,7 +73,7 @@ impl Groups {
 
     fn unplace(&mut self, offset: u64, entry: Entry, tally: &mut Tally) {
         if self.ready.remove(&(entry.priority(), offset)) {
-            tally.ready -= 1;
+            tally.remove_ready(entry.priority(), 1);
         } else if self.due.remove(&(entry.at_ms(), offset)) {
             tally.leased -= u64::from(entry.is_leased());
         }
@@ -103,17 +103,6 @@ impl Groups {
         self.ready.range((priority, 0)..=(priority, u64::MAX)).map(|(_, offset)| *offset)
     }
 
-    /// Priorities among those that could be leased.
-    pub(super) fn lanes(&self) -> u16 {
-        let mut lanes = 0;
-        let mut from = 0;
-        while let Some((priority, _)) = self.ready.range((from, 0)..).next() {
-            lanes |= 1 << priority;
-            from = priority + 1;
-        }
-        lanes
-    }
-
     /// Messages that wait behind another one of their group.
     pub(super) fn blocked(&self) -> u64 {
         self.count - self.waiting.len() as u64
@@ -127,7 +116,8 @@ impl Groups {
     /// Bytes it takes, about.
     pub(super) fn bytes(&self) -> u64 {
         let queued: usize = self.waiting.values().map(|waiting| waiting.capacity() * size_of::<u64>()).sum();
-        let maps = self.waiting.len() * (size_of::<u64>() + size_of::<VecDeque<u64>>()) + (self.ready.len() + self.due.len()) * 16;
+        // Each is in the tally's index of homes, too.
+        let maps = self.waiting.len() * (4 * size_of::<u64>() + size_of::<VecDeque<u64>>()) + (self.ready.len() + self.due.len()) * 16;
         (queued + maps) as u64
     }
 }

@@ -19,11 +19,12 @@ impl QueuePartition {
         self.ready_blocks.clear();
         for (number, block) in &mut self.blocks {
             block.count(tally);
-            block.indexed_ms = NEVER;
+            (block.indexed_ms, block.indexed_lanes) = (NEVER, 0);
             self.touched.insert(*number);
             for entry in block.live().filter(|entry| entry.is_grouped()) {
                 let (offset, Some(group)) = (number * BLOCK + u64::from(entry.place()), block.group_of(entry.place())) else { continue };
                 self.groups.add(group, offset, entry, tally);
+                tally.at_home(group, self.key);
                 if entry.is_leased() {
                     tally.lock(group, Lock { partition: self.key, offset, until_ms: entry.at_ms() });
                 }
@@ -55,11 +56,14 @@ impl QueuePartition {
     /// Puts a block to where the indexes have it.
     pub(super) fn index(&mut self, number: u64, due: &mut DueIndex) {
         let Some(block) = self.blocks.get_mut(&number) else { return };
-        if block.has_ready() {
-            self.ready_blocks.insert(number);
-        } else {
-            self.ready_blocks.remove(&number);
+        let lanes = block.lanes();
+        for priority in priorities(lanes & !block.indexed_lanes) {
+            self.ready_blocks.insert((priority, number));
         }
+        for priority in priorities(block.indexed_lanes & !lanes) {
+            self.ready_blocks.remove(&(priority, number));
+        }
+        block.indexed_lanes = lanes;
         if block.indexed_ms != block.due_ms {
             due.remove(&(block.indexed_ms, self.key, number));
             if block.due_ms != NEVER {
@@ -89,7 +93,9 @@ impl QueuePartition {
             let below = (number + 1) * BLOCK <= self.floor;
             if let Some(block) = self.blocks.get(&number).filter(|block| below || block.is_empty()) {
                 due.remove(&(block.indexed_ms, self.key, number));
-                self.ready_blocks.remove(&number);
+                for priority in priorities(block.indexed_lanes) {
+                    self.ready_blocks.remove(&(priority, number));
+                }
                 self.blocks.remove(&number);
             }
         }
@@ -129,4 +135,8 @@ impl QueuePartition {
         self.index(number, due);
         is_due
     }
+}
+
+fn priorities(lanes: u16) -> impl Iterator<Item = u8> {
+    (0..16).filter(move |priority| lanes >> priority & 1 == 1)
 }

@@ -124,7 +124,7 @@ impl QueueState {
             }
         }
         let until = now.plus(want.lease.max(LEASE_MIN));
-        let grants = self.lease(u64::from(want.max), until, turn);
+        let grants = self.lease(u64::from(want.max), until, now, turn);
         let fresh = !grants.is_empty();
         if let Some(request) = want.request.filter(|_| fresh) {
             self.receives.retain(|_, remembered| remembered.until > now);
@@ -151,7 +151,8 @@ impl QueueState {
                     && entry.at_ms() > now.as_millis()
                 {
                     let until = Timestamp::from_millis(entry.at_ms());
-                    push(&mut still, (grant.topic, grant.partition), offset, (entry.attempt(), entry.undelivered()), until);
+                    let attempts = (entry.attempt(), entry.undelivered());
+                    push(&mut still, (grant.topic, grant.partition), offset, attempts, until, grant.first_leased);
                 }
             }
         }
@@ -159,19 +160,22 @@ impl QueueState {
     }
 
     /// Leases up to `most` messages: the highest priority first, shared among the partitions, `turn` tells which of them begins.
-    fn lease(&mut self, most: u64, until: Timestamp, turn: u64) -> Vec<Grant> {
+    fn lease(&mut self, most: u64, until: Timestamp, now: Timestamp, turn: u64) -> Vec<Grant> {
         let mut left = most.min(self.in_flight_left());
         let mut keys: Vec<PartitionKey> = self.partitions.keys().copied().collect();
         let begin = (turn % keys.len().max(1) as u64) as usize;
         keys.rotate_left(begin);
-        let lanes = self.partitions.values().fold(1, |lanes, partition| lanes | partition.lanes());
         let mut grants = Vec::new();
-        for priority in (0..PRIORITIES).rev().filter(|priority| lanes >> priority & 1 == 1) {
+        for priority in (0..PRIORITIES).rev() {
+            // Plain messages have the lowest.
+            if priority > 0 && !self.tally.has_ready(priority) {
+                continue;
+            }
             let mut open = keys.clone();
             while left > 0 && !open.is_empty() {
                 let share = (left / open.len() as u64).max(1);
                 open.retain(|key| {
-                    let taken = self.take(*key, priority, share.min(left), until, &mut grants);
+                    let taken = self.take(*key, priority, share.min(left), (until, now), &mut grants);
                     left -= taken;
                     taken == share
                 });
@@ -181,22 +185,21 @@ impl QueueState {
     }
 
     /// Leases messages of one priority and partition: those that were leased or set apart before first. Returns how many.
-    fn take(&mut self, key: PartitionKey, priority: u8, limit: u64, until: Timestamp, grants: &mut Vec<Grant>) -> u64 {
+    fn take(&mut self, key: PartitionKey, priority: u8, limit: u64, (until, now): (Timestamp, Timestamp), grants: &mut Vec<Grant>) -> u64 {
         let Some(partition) = self.partitions.get_mut(&key).filter(|_| limit > 0) else { return 0 };
-        let again = partition.ready(priority, limit as usize, &self.tally);
+        let again = partition.ready(priority, partition.floor, limit as usize, &self.tally);
         let mut taken = 0;
         for offset in again {
-            let leased = partition.replace(offset, |entry| entry.with(entry.attempt() + 1, until.as_millis(), true), &mut self.tally);
-            if let Some(entry) = leased {
-                push(grants, key, offset, (entry.attempt(), entry.undelivered()), until);
+            if let Some(entry) = partition.lease_again(offset, until.as_millis(), now.as_millis(), &mut self.tally) {
+                push(grants, key, offset, (entry.attempt(), entry.undelivered()), until, partition.first_leased(offset));
                 taken += 1;
             }
         }
         if priority == 0 {
             let room = TRACKED_MAX.saturating_sub(self.tally.live);
-            let fresh = partition.lease_plain((limit - taken).min(room), until.as_millis(), &mut self.tally);
+            let fresh = partition.lease_plain((limit - taken).min(room), until.as_millis(), now.as_millis(), &mut self.tally);
             taken += fresh.len() as u64;
-            fresh.into_iter().for_each(|offset| push(grants, key, offset, (1, 0), until));
+            fresh.into_iter().for_each(|offset| push(grants, key, offset, (1, 0), until, partition.first_leased(offset)));
         }
         taken
     }
@@ -209,15 +212,17 @@ fn push(
     offset: u64,
     (attempt, undelivered): (u32, u32),
     lease_until: Timestamp,
+    first_leased: Option<Timestamp>,
 ) {
     match grants.last_mut() {
         Some(last)
             if (last.topic, last.partition, last.attempt, last.undelivered, last.lease_until)
                 == (topic, partition, attempt, undelivered, lease_until)
+                && last.first_leased == first_leased
                 && last.first.0 + u64::from(last.count) == offset =>
         {
             last.count += 1;
         }
-        _ => grants.push(Grant { topic, partition, first: Offset(offset), count: 1, attempt, undelivered, lease_until }),
+        _ => grants.push(Grant { topic, partition, first: Offset(offset), count: 1, attempt, undelivered, lease_until, first_leased }),
     }
 }

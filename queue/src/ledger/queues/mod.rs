@@ -2,24 +2,31 @@
 //! never sees a record. See `partition.rs` for what is kept, `lease.rs` and `settle.rs` for what is done with it.
 
 mod block;
+mod bounds;
+#[cfg(test)]
+mod cost_tests;
 mod depth;
 mod entry;
+mod firsts;
 mod groups;
 mod index;
 mod lease;
 mod partition;
+mod peek;
 mod resource;
 mod rows;
 mod settle;
 mod sources;
 mod state;
 mod stats;
+mod steps;
 mod tally;
 mod types;
 mod wake;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bounds::Bounds;
 pub(super) use rows::QueueRows;
 use state::QueueState;
 pub use types::*;
@@ -35,7 +42,7 @@ pub(super) struct Queues {
     /// Which queues read a topic.
     readers: BTreeMap<TopicId, BTreeSet<QueueId>>,
     /// Those of them that may be full.
-    bounded: BTreeMap<TopicId, BTreeSet<QueueId>>,
+    bounds: Bounds,
     /// When which queue has something due.
     wakes: BTreeSet<(i64, QueueId)>,
     /// The latest time that was seen, also while nothing is journaled.
@@ -62,9 +69,9 @@ impl Queues {
         self.names.insert((queue.about.namespace.clone(), queue.about.name.clone()), id);
         for topic in &queue.sources {
             self.readers.entry(*topic).or_default().insert(id);
-            if queue.about.config.max_depth.is_some() {
-                self.bounded.entry(*topic).or_default().insert(id);
-            }
+        }
+        if queue.about.config.max_depth.is_some() {
+            self.bounds.watch(id, queue.sources.iter().copied());
         }
         self.rearm(id);
     }
@@ -72,13 +79,12 @@ impl Queues {
     /// Takes a queue out of the indexes, before it changes or goes.
     fn unindex(&mut self, id: QueueId) {
         let Some(queue) = self.by_id.get_mut(&id) else { return };
-        for index in [&mut self.readers, &mut self.bounded] {
-            for topic in &queue.sources {
-                if let Some(of) = index.get_mut(topic) {
-                    of.remove(&id);
-                    if of.is_empty() {
-                        index.remove(topic);
-                    }
+        self.bounds.forget(id);
+        for topic in &queue.sources {
+            if let Some(of) = self.readers.get_mut(topic) {
+                of.remove(&id);
+                if of.is_empty() {
+                    self.readers.remove(topic);
                 }
             }
         }

@@ -7,7 +7,9 @@ use super::super::PartitionKey;
 use super::block::{BLOCK, Block};
 use super::entry::Entry;
 use super::groups::Groups;
+use super::steps::step;
 use super::tally::{Lock, Tally};
+use crate::time::Timestamp;
 
 /// When what is in a queue is due: time, partition, block; [`GROUPS`] stands for all groups of the partition.
 pub(super) type DueIndex = BTreeSet<(i64, PartitionKey, u64)>;
@@ -31,8 +33,8 @@ pub(super) struct QueuePartition {
     /// Finished ones from `floor` on.
     pub(super) finished: u64,
     pub(super) groups: Groups,
-    /// Blocks with entries that could be leased, and perhaps others.
-    pub(super) ready_blocks: BTreeSet<u64>,
+    /// Blocks with entries that could be leased, by priority. Brought up to date by [`QueuePartition::index`].
+    pub(super) ready_blocks: BTreeSet<(u8, u64)>,
     /// Blocks that changed since the last [`QueuePartition::flush`], and whether the bounds did.
     pub(super) touched: BTreeSet<u64>,
     pub(super) moved: bool,
@@ -97,6 +99,7 @@ impl QueuePartition {
             Some(group) => {
                 block.add_grouped(entry, group, tally);
                 self.groups.add(group, offset, entry, tally);
+                tally.at_home(group, self.key);
             }
         }
         self.touched.insert(number);
@@ -132,7 +135,11 @@ impl QueuePartition {
 
     fn leave_group(&mut self, offset: u64, entry: Entry, group: u64, tally: &mut Tally) {
         tally.unlock(group, self.key, offset);
-        if let Some(next) = self.groups.remove(group, offset, entry, tally)
+        let next = self.groups.remove(group, offset, entry, tally);
+        if self.groups.first(group).is_none() {
+            tally.left_home(group, self.key);
+        }
+        if let Some(next) = next
             && let State::Entry(entry) = self.state(next)
         {
             self.groups.place(next, entry, tally);
@@ -152,12 +159,17 @@ impl QueuePartition {
                 tally.unlock(group, self.key, offset);
             }
         }
+        // At once, so that what one receiver drained is not looked through for the next one.
+        if block.indexed_lanes >> old.priority() & 1 == 1 && !block.has_ready(old.priority()) {
+            block.indexed_lanes &= !(1 << old.priority());
+            self.ready_blocks.remove(&(old.priority(), number));
+        }
         self.touched.insert(number);
         Some(new)
     }
 
     /// Leases plain messages for the first time, oldest first, at most `limit`. Returns their offsets.
-    pub(super) fn lease_plain(&mut self, limit: u64, until_ms: i64, tally: &mut Tally) -> Vec<u64> {
+    pub(super) fn lease_plain(&mut self, limit: u64, until_ms: i64, now_ms: i64, tally: &mut Tally) -> Vec<u64> {
         let mut leased = Vec::new();
         while (leased.len() as u64) < limit && self.plain > 0 && self.head < self.scanned {
             let (number, place) = split(self.head);
@@ -166,6 +178,7 @@ impl QueuePartition {
             let (places, stopped) = block.plain_places(place, end, (limit - leased.len() as u64) as usize);
             let fresh: Vec<Entry> = places.iter().map(|at| Entry::set_apart(*at, 0, 0, false).with(1, until_ms, true)).collect();
             block.add(&fresh, tally);
+            places.iter().for_each(|place| block.leased_first(*place, now_ms));
             leased.extend(places.iter().map(|at| number * BLOCK + u64::from(*at)));
             self.plain -= places.len() as u64;
             self.head = number * BLOCK + u64::from(stopped);
@@ -175,18 +188,39 @@ impl QueuePartition {
         leased
     }
 
-    /// Offsets of messages that could be leased again or were set apart, of one priority, oldest first, at most `limit`.
-    pub(super) fn ready(&self, priority: u8, limit: usize, tally: &Tally) -> Vec<u64> {
+    /// Leases a message that has an entry, until then. Returns its new entry.
+    pub(super) fn lease_again(&mut self, offset: u64, until_ms: i64, now_ms: i64, tally: &mut Tally) -> Option<Entry> {
+        let leased = self.replace(offset, |entry| entry.with(entry.attempt() + 1, until_ms, true), tally)?;
+        let (number, place) = split(offset);
+        if leased.attempt() == 1
+            && let Some(block) = self.blocks.get_mut(&number)
+        {
+            block.leased_first(place, now_ms);
+        }
+        Some(leased)
+    }
+
+    /// When a message was leased first, to the second; nothing where that is not known.
+    pub(super) fn first_leased(&self, offset: u64) -> Option<Timestamp> {
+        let (number, place) = split(offset);
+        self.blocks.get(&number)?.first_leased_ms(place).map(Timestamp::from_millis)
+    }
+
+    /// Offsets of messages that could be leased again or were set apart, of one priority, from `from` on, oldest first, at most
+    /// `limit`.
+    pub(super) fn ready(&self, priority: u8, from: u64, limit: usize, tally: &Tally) -> Vec<u64> {
         let mut found = Vec::new();
-        for number in &self.ready_blocks {
-            let Some(block) = self.blocks.get(number).filter(|block| block.lanes() >> priority & 1 == 1) else { continue };
-            let places = block.ready_places(priority, tally.as_of_ms).take(limit - found.len());
-            found.extend(places.map(|place| number * BLOCK + u64::from(place)));
+        for (_, number) in self.ready_blocks.range((priority, split(from).0)..=(priority, u64::MAX)) {
             if found.len() >= limit {
                 break;
             }
+            step();
+            let Some(block) = self.blocks.get(number).filter(|block| block.has_ready(priority)) else { continue };
+            let offsets = block.ready_places(priority, tally.as_of_ms).map(|place| number * BLOCK + u64::from(place));
+            found.extend(offsets.filter(|offset| *offset >= from).take(limit - found.len()));
         }
-        let mut first = self.groups.ready(priority).filter(|offset| !self.is_locked(*offset, tally)).take(limit).peekable();
+        let free = |offset: &u64| *offset >= from && !self.is_locked(*offset, tally);
+        let mut first = self.groups.ready(priority).filter(free).take(limit).peekable();
         if first.peek().is_some() {
             found.extend(first);
             found.sort_unstable();
@@ -203,12 +237,6 @@ impl QueuePartition {
     pub(super) fn group_of(&self, offset: u64) -> Option<u64> {
         let (number, place) = split(offset);
         self.blocks.get(&number).filter(|block| block.entry(place).is_some())?.group_of(place)
-    }
-
-    /// Priorities among messages with an entry that could be leased, and perhaps others.
-    pub(super) fn lanes(&self) -> u16 {
-        let blocks = self.ready_blocks.iter().filter_map(|number| self.blocks.get(number));
-        blocks.fold(self.groups.lanes(), |lanes, block| lanes | block.lanes())
     }
 
     /// Moves the floor past what is finished.
@@ -291,10 +319,30 @@ impl QueuePartition {
                 None => return to,
                 Some((next, _)) if *next > number => at = to.min(next * BLOCK),
                 Some((_, block)) if block.is_finished(place) || block.entry(place).is_some() => break,
-                Some(_) => at += 1,
+                Some(_) => {
+                    step();
+                    at += 1;
+                }
             }
         }
         at
+    }
+
+    /// Where the messages of `at`'s block end, if those from the floor to before `end` are all finished or leased by now, without a
+    /// look at each. Messages with a group are looked at.
+    pub(super) fn held_until(&mut self, at: u64, end: u64, now_ms: i64, tally: &mut Tally) -> Option<u64> {
+        let (number, _) = split(at);
+        let (low, high) = ((number * BLOCK).max(self.floor), ((number + 1) * BLOCK).min(end));
+        let block = self.blocks.get_mut(&number)?;
+        let finished = block.finished_between(split(low).1, (high - number * BLOCK) as u16);
+        if !block.has_leased(high - low - finished) {
+            return None;
+        }
+        if block.due_ms <= now_ms {
+            block.recount(tally);
+            self.touched.insert(number);
+        }
+        (block.due_ms > now_ms).then_some(high)
     }
 
     /// Messages not finished, of which the partition holds those before `end`.
@@ -305,6 +353,6 @@ impl QueuePartition {
     /// Bytes it takes, about.
     pub(super) fn bytes(&self) -> u64 {
         let blocks: u64 = self.blocks.values().map(Block::bytes).sum();
-        size_of::<Self>() as u64 + blocks + self.groups.bytes() + (self.ready_blocks.len() * 8) as u64
+        size_of::<Self>() as u64 + blocks + self.groups.bytes() + (self.ready_blocks.len() * size_of::<(u8, u64)>()) as u64
     }
 }

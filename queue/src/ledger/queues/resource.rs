@@ -77,6 +77,7 @@ impl Ledger {
             }
             self.check_cycle(namespace, name, &dead_letter.topic, &sources)?;
         }
+        self.check_dead_letters(put, current, &sources)?;
         Ok(Plan { config, bindings, sources })
     }
 
@@ -97,6 +98,28 @@ impl Ledger {
                     .filter(|queue| queue.about.name != *name)
                     .filter_map(|queue| Some(queue.about.config.dead_letter.as_ref()?.topic.clone())),
             );
+        }
+        Ok(())
+    }
+
+    /// The queue that is named like a dead-letter topic must read it. What was so before is let be.
+    fn check_dead_letters(&self, put: &PutQueue, current: Option<&QueueState>, sources: &BTreeSet<TopicName>) -> Result<()> {
+        let PutQueue { namespace, name, config, .. } = put;
+        let reads = |queue: &QueueState, topic: &TopicName| self.topic_id(namespace, topic).is_ok_and(|id| queue.sources.contains(&id));
+        let before = current.and_then(|queue| queue.about.config.dead_letter.as_ref());
+        if let Some(dead) = config.dead_letter.as_ref().filter(|dead| before != Some(dead))
+            && let Some(taken) = self.queue_named(namespace, &QueueName::from(&dead.topic)).filter(|queue| !reads(queue, &dead.topic))
+        {
+            return Err(Error::DeadLetterQueueTaken { queue: taken.about.name.clone(), topic: dead.topic.clone() });
+        }
+        let own = TopicName::from(name);
+        let leaves = !sources.contains(&own) && current.is_none_or(|queue| reads(queue, &own));
+        let gives = |queue: &QueueState| queue.about.config.dead_letter.as_ref().is_some_and(|dead| dead.topic == own);
+        if leaves && self.topic_id(namespace, &own).is_ok() {
+            let mut others = self.queues.by_id.values().filter(|queue| queue.about.namespace == *namespace && queue.about.name != *name);
+            if others.any(gives) {
+                return Err(Error::DeadLetterQueueTaken { queue: name.clone(), topic: own });
+            }
         }
         Ok(())
     }
@@ -208,6 +231,7 @@ impl Ledger {
             queue.flush(&mut self.dirty);
             queue.mark(&mut self.dirty);
         }
+        self.queues.bounds.grew(id);
         self.queues.rearm(id);
         self.notify_queue(id);
         self.described(id).map(|queue| Reply::Queue(Box::new(queue), false)).ok_or_else(|| Error::QueueNotFound(seek.name.clone()))

@@ -52,7 +52,7 @@ impl Ledger {
             let key = (TopicId(row.topic), PartitionIndex(row.partition));
             let partition = self.queues.by_id.get_mut(&QueueId(row.queue)).and_then(|queue| queue.partitions.get_mut(&key));
             let partition = partition.ok_or_else(|| astray("a block of messages", row.queue))?;
-            let block = Block::restore(row.all_finished, &row.finished, &row.entries, &row.groups);
+            let block = Block::restore(row.all_finished, &row.finished, &row.entries, &row.groups, &row.firsts);
             let block = block.filter(|_| row.block < u64::MAX / BLOCK).ok_or_else(|| astray("a malformed block", row.queue))?;
             partition.blocks.insert(row.block, block);
         }
@@ -87,7 +87,7 @@ impl Queues {
                 })
             }
             RowKey::QueueBlock(id, topic, index, number) => {
-                let (all_finished, finished, entries, groups) = partition(id, topic, index)?.blocks.get(number)?.encode();
+                let (all_finished, finished, entries, groups, firsts) = partition(id, topic, index)?.blocks.get(number)?.encode();
                 Row::QueueBlock(proto::QueueBlockRow {
                     queue: id.0,
                     topic: topic.0,
@@ -96,6 +96,7 @@ impl Queues {
                     finished: finished.into(),
                     entries: entries.into(),
                     groups: groups.into(),
+                    firsts: firsts.into(),
                     all_finished,
                 })
             }

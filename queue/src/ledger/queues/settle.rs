@@ -4,6 +4,7 @@ use super::super::{Answer, Applied, Ledger, Notice, PartitionKey, Refusal, Reply
 use super::entry::Entry;
 use super::partition::State;
 use super::state::QueueState;
+use super::steps::step;
 use super::{SettleAction, SettleItem, SettleMessages, SettleOutcome, SettledRun};
 use crate::error::Error;
 use crate::id::{NamespaceName, Offset, PartitionIndex, QueueName, TopicId};
@@ -79,8 +80,7 @@ impl Ledger {
             for item in &command.items {
                 let bounds = self.bounds((item.topic, item.partition));
                 // What is finished is not held any more: an effect must not come twice because its answer was lost.
-                let held =
-                    |offset: &u64| queue.is_some_and(|queue| matches!(queue.standing(item, *offset, bounds, now), Standing::Held(_)));
+                let held = |offset: &u64| queue.is_some_and(|queue| queue.may_settle(item, *offset, bounds, now));
                 if let Some(offset) = offsets(item, bounds.end).find(|offset| !held(offset)) {
                     return Err(over(item, offset));
                 }
@@ -204,6 +204,21 @@ impl QueueState {
         }
     }
 
+    /// Whether an atom may settle a message: it is leased to them, or is to be taken from the queue while nobody has it.
+    fn may_settle(&self, item: &SettleItem, offset: u64, bounds: Bounds, now: Timestamp) -> bool {
+        if item.action != SettleAction::Cancel {
+            return matches!(self.standing(item, offset, bounds, now), Standing::Held(_));
+        }
+        let Some(partition) = self.partitions.get(&(item.topic, item.partition)).filter(|_| offset >= bounds.log_start) else {
+            return false;
+        };
+        match partition.state(offset) {
+            State::Finished => false,
+            State::Plain => true,
+            State::Entry(entry) => !entry.is_leased() || entry.at_ms() <= now.as_millis(),
+        }
+    }
+
     fn settle_one(&mut self, item: &SettleItem, offset: u64, bounds: Bounds, now: Timestamp, effects: &mut Effects) -> SettleOutcome {
         let standing = self.standing(item, offset, bounds, now);
         let key = (item.topic, item.partition);
@@ -260,7 +275,8 @@ impl QueueState {
 
     /// Whether a message of the group could be leased now.
     fn is_group_ready(&self, group: u64, now: Timestamp) -> bool {
-        self.partitions.values().any(|partition| {
+        self.tally.homes(group).filter_map(|key| self.partitions.get(&key)).any(|partition| {
+            step();
             let first = partition.groups.first(group).map(|offset| partition.state(offset));
             matches!(first, Some(State::Entry(entry)) if entry.at_ms() <= now.as_millis())
         })

@@ -1,15 +1,15 @@
-//! What may be asked of queues: how they stand, and what comes next. Answers change nothing.
+//! What may be asked of queues: how they stand. Answers change nothing.
 
 use std::time::Duration;
 
 use super::super::{Answer, Ledger};
+use super::QueueNumbers;
 use super::block::BLOCK;
-use super::partition::{QueuePartition, State};
+use super::partition::{QueuePartition, split};
 use super::state::QueueState;
-use super::{Peeked, QueueNumbers};
 use crate::error::{Error, Result};
 use crate::id::{NamespaceName, Offset, QueueId, QueueName};
-use crate::queue::{PRIORITIES, Queue};
+use crate::queue::Queue;
 use crate::time::Timestamp;
 
 /// What rates are taken over.
@@ -105,32 +105,6 @@ impl Ledger {
         numbers.dead = dead.and_then(|name| self.queue_named(&queue.about.namespace, &name)).map_or(0, |queue| self.depth(queue));
         Ok(Answer::QueueNumbers(Box::new(numbers)))
     }
-
-    /// The next messages as they would be leased, then those that nobody looked at yet.
-    pub(in super::super) fn queue_peek(&self, id: QueueId, most: u32) -> Result<Answer> {
-        let queue = self.queues.by_id.get(&id).ok_or_else(|| Error::QueueChanged(id.to_string()))?;
-        let (now, most) = (self.asked_at().as_millis(), most as usize);
-        let mut lanes: Vec<Vec<Peeked>> = vec![Vec::new(); usize::from(PRIORITIES)];
-        let (mut plain, mut unscanned) = (Vec::new(), Vec::new());
-        for (key, partition) in &queue.partitions {
-            let (log_start, end) = self.partitions.get(key).map_or((0, 0), |p| (p.log_start.0, p.next.0));
-            let peeked = |offset: u64, attempt: u32| Peeked { topic: key.0, partition: key.1, offset: Offset(offset), attempt };
-            for (offset, entry) in partition.entries().filter(|(offset, entry)| *offset >= log_start && entry.at_ms() <= now) {
-                let lane = &mut lanes[usize::from(entry.priority().min(PRIORITIES - 1))];
-                if lane.len() < most {
-                    lane.push(peeked(offset, entry.attempt()));
-                }
-            }
-            let left = |from: u64, to: u64| (from.max(log_start)..to).filter(|offset| partition.state(*offset) == State::Plain);
-            plain.extend(left(partition.head, partition.scanned).take(most).map(|offset| peeked(offset, 0)));
-            unscanned.extend(left(partition.scanned, end).take(most).map(|offset| peeked(offset, 0)));
-        }
-        let mut all: Vec<Peeked> = lanes.into_iter().rev().flatten().collect();
-        all.extend(plain);
-        all.extend(unscanned);
-        all.truncate(most);
-        Ok(Answer::QueuePeek(all))
-    }
 }
 
 impl QueueState {
@@ -149,15 +123,6 @@ impl QueueState {
 }
 
 impl QueuePartition {
-    /// Entries of messages that are not finished, oldest first.
-    fn entries(&self) -> impl Iterator<Item = (u64, super::entry::Entry)> {
-        let of = |(number, block): (&u64, &'_ super::block::Block)| {
-            let base = number * BLOCK;
-            block.live().map(move |entry| (base + u64::from(entry.place()), entry)).collect::<Vec<_>>()
-        };
-        self.blocks.iter().flat_map(of)
-    }
-
     /// Messages that are neither finished nor looked at.
     fn unscanned(&self, log_start: u64, end: u64) -> u64 {
         let from = self.scanned.max(log_start);
@@ -174,8 +139,13 @@ impl QueuePartition {
 
     fn first_unfinished(&self, log_start: u64) -> u64 {
         let mut at = self.floor.max(log_start);
-        while self.state(at) == State::Finished {
-            at += 1;
+        while let Some(block) = self.blocks.get(&split(at).0) {
+            let (number, place) = split(at);
+            let next = block.first_unfinished(place);
+            at = number * BLOCK + u64::from(next);
+            if u64::from(next) < BLOCK {
+                break;
+            }
         }
         at
     }

@@ -109,6 +109,8 @@ pub struct Grant {
     /// Leases before this one that were delivered to nobody.
     pub undelivered: u32,
     pub lease_until: Timestamp,
+    /// When they were leased for the first time, to the second; nothing if that was before it was kept.
+    pub first_leased: Option<Timestamp>,
 }
 
 impl Grant {
@@ -197,6 +199,16 @@ pub struct Peeked {
     pub offset: Offset,
     /// Leases so far.
     pub attempt: u32,
+}
+
+/// Messages of a partition that are not finished and that nobody has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FreeMessages {
+    pub offsets: Vec<Offset>,
+    /// Deliveries so far, of each.
+    pub attempts: Vec<u32>,
+    /// From here on nothing was looked at; the partition's end when all was, and beyond any where the queue does not read it.
+    pub next: Offset,
 }
 
 /// How a queue stands, without what only its gateway can tell.

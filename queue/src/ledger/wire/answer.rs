@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::super::codec::{Decoded, required, segment_id, segment_ids, uuid_bytes};
 use super::super::queue_codec::{queue_from_proto, queue_to_proto};
 use super::super::rows::{extent_row, namespace_from_row, namespace_row, proto, topic_from_row, topic_row};
-use super::super::{JournalPosition, Located, ObjectStatus, Reclaimable};
+use super::super::{FreeMessages, JournalPosition, Located, ObjectStatus, Reclaimable};
 use super::Answer;
 use super::query::{count, size};
 use super::queues;
@@ -43,6 +43,11 @@ pub(super) fn to_proto(answer: &Answer) -> proto::Answer {
         Answer::QueueNumbers(numbers) => Kind::QueueNumbers(queues::numbers_to_proto(numbers)),
         Answer::QueuePeek(items) => Kind::QueuePeek(proto::PeekedMessages { items: items.iter().map(queues::peeked_to_proto).collect() }),
         Answer::QueueLeases(runs) => Kind::QueueLeases(queues::settled_to_proto(runs)),
+        Answer::QueueFree(free) => Kind::QueueFree(proto::FreeMessages {
+            offsets: free.offsets.iter().map(|offset| offset.0).collect(),
+            next: free.next.0,
+            attempts: free.attempts.clone(),
+        }),
     };
     proto::Answer { kind: Some(kind) }
 }
@@ -68,6 +73,11 @@ pub(super) fn from_proto(wire: proto::Answer) -> Decoded<Answer> {
         Kind::QueueNumbers(w) => Answer::QueueNumbers(Box::new(queues::numbers_from_proto(w))),
         Kind::QueuePeek(w) => Answer::QueuePeek(w.items.into_iter().map(queues::peeked_from_proto).collect()),
         Kind::QueueLeases(w) => Answer::QueueLeases(queues::settled_from_proto(w)?),
+        Kind::QueueFree(w) => Answer::QueueFree(FreeMessages {
+            offsets: w.offsets.into_iter().map(Offset).collect(),
+            next: Offset(w.next),
+            attempts: w.attempts,
+        }),
     })
 }
 

@@ -81,6 +81,9 @@ pub(super) fn to_proto(error: &Error) -> proto::Failure {
         Error::DeadLetterCycle { queue, topic } => {
             proto::Failure { text: topic.to_string(), ..named(Kind::DeadLetterCycle, queue.as_str()) }
         }
+        Error::DeadLetterQueueTaken { queue, topic } => {
+            proto::Failure { text: topic.to_string(), ..named(Kind::DeadLetterQueueTaken, queue.as_str()) }
+        }
         Error::NoReply { topic, partition, offset, waited } => proto::Failure {
             partition: partition.0,
             given: offset.0,
@@ -130,6 +133,7 @@ pub(super) fn from_proto(wire: proto::Failure) -> Decoded<Error> {
         Kind::ReceiptNotFound => Error::ReceiptNotFound(queue(&wire.name)?),
         Kind::MessageNotFound => Error::MessageNotFound(wire.text),
         Kind::DeadLetterCycle => Error::DeadLetterCycle { queue: queue(&wire.name)?, topic: TopicName::new(&wire.text)? },
+        Kind::DeadLetterQueueTaken => Error::DeadLetterQueueTaken { queue: queue(&wire.name)?, topic: TopicName::new(&wire.text)? },
         Kind::NoReply => Error::NoReply {
             topic: TopicName::new(&wire.name)?,
             partition,

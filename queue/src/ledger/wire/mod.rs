@@ -101,6 +101,9 @@ pub fn notice_to_proto(notice: &Notice) -> proto::Notice {
             Kind::QueueChanged(proto::QueueChanged { namespace: namespace.to_string(), name: name.to_string(), queue: queue.0 })
         }
         Notice::QueueReady { queue } => Kind::QueueReady(queue.0),
+        Notice::QueueOver { namespace, name, queue } => {
+            Kind::QueueOver(proto::QueueChanged { namespace: namespace.to_string(), name: name.to_string(), queue: queue.0 })
+        }
     };
     proto::Notice { kind: Some(kind) }
 }
@@ -128,5 +131,10 @@ pub fn notice_from_proto(wire: proto::Notice) -> Result<Option<Notice>, Malforme
             queue: QueueId(changed.queue),
         },
         Kind::QueueReady(queue) => Notice::QueueReady { queue: QueueId(queue) },
+        Kind::QueueOver(over) => Notice::QueueOver {
+            namespace: NamespaceName::new(&over.namespace)?,
+            name: QueueName::new(&over.name)?,
+            queue: QueueId(over.queue),
+        },
     }))
 }

@@ -67,6 +67,9 @@ pub(super) fn to_proto(query: &Query) -> proto::Query {
         Query::QueueNumbers(queue) => Kind::QueueNumbers(queue.0),
         Query::QueuePeek(queue, max) => Kind::QueuePeek(proto::QueuePeek { queue: queue.0, max: *max }),
         Query::QueueLeases(leases) => Kind::QueueLeases(settle_to_proto(leases)),
+        Query::QueueFree { queue, topic, partition, from, most } => {
+            Kind::QueueFree(proto::QueueFree { queue: queue.0, topic: topic.0, partition: partition.0, from: from.0, most: *most })
+        }
     };
     proto::Query { kind: Some(kind) }
 }
@@ -114,5 +117,12 @@ pub(super) fn from_proto(wire: proto::Query) -> Decoded<Query> {
         Kind::QueueNumbers(queue) => Query::QueueNumbers(QueueId(queue)),
         Kind::QueuePeek(w) => Query::QueuePeek(QueueId(w.queue), w.max),
         Kind::QueueLeases(w) => Query::QueueLeases(settle_from_proto(w)?),
+        Kind::QueueFree(w) => Query::QueueFree {
+            queue: QueueId(w.queue),
+            topic: TopicId(w.topic),
+            partition: PartitionIndex(w.partition),
+            from: Offset(w.from),
+            most: w.most,
+        },
     })
 }

@@ -18,12 +18,13 @@ pub(super) struct MessageWriter {
     /// One for each topic seen: a queue reads few.
     records: Vec<(TopicName, RecordWriter)>,
     until: TimeText,
+    first: TimeText,
 }
 
 impl MessageWriter {
     /// A writer that forces `encoding`, if one is given.
     pub(super) fn new(encoding: Option<Encoding>) -> Self {
-        Self { encoding, records: Vec::new(), until: TimeText::default() }
+        Self { encoding, records: Vec::new(), until: TimeText::default(), first: TimeText::default() }
     }
 
     /// Appends one message: what names it and its lease, then its record.
@@ -44,6 +45,10 @@ impl MessageWriter {
         if let Some(until) = message.lease_until {
             out.put_slice(b",\"lease_until\":");
             self.until.push(out, until);
+        }
+        if let Some(first) = message.first_leased_at {
+            out.put_slice(b",\"first_leased_at\":");
+            self.first.push(out, first);
         }
         out.put_u8(b',');
         self.records_of(&message.topic).put_members(out, &message.record);

@@ -120,7 +120,7 @@ schemas! {
         priorities: Option<u8>,
         #[schema(minimum = 1)]
         max_depth: Option<u64>,
-        #[schema(pattern = "^(reject|drop_oldest)$")]
+        #[schema(pattern = "^(reject|drop_oldest|dead_letter)$")]
         overflow: Option<String>,
         #[schema(minimum = 1)]
         max_in_flight: Option<u64>,
@@ -182,6 +182,7 @@ schemas! {
     /// A message: its lease and its record. Without a lease there is no receipt.
     Message {
         id: String, receipt: Option<String>, attempt: u32, lease_until: Option<String>,
+        first_leased_at: Option<String>,
         #[serde(flatten)]
         record: StoredRecord,
     }

@@ -191,6 +191,7 @@ impl Queues {
                 receipt: Some(receipt.into()),
                 attempt: entry.attempt,
                 lease_until: Some(until),
+                first_leased_at: Some(NOW),
             });
         }
         if let Some(id) = receive.request_id {
@@ -203,7 +204,7 @@ impl Queues {
         let found = self.find(name)?;
         let shown = found.open(topics).take(max as usize).map(|(place, record)| {
             let attempt = found.entries.get(&place).map_or(0, |e| e.attempt);
-            Message { topic: place.0, record, receipt: None, attempt, lease_until: None }
+            Message { topic: place.0, record, receipt: None, attempt, lease_until: None, first_leased_at: None }
         });
         Ok(Delivery { messages: shown.collect(), admission: Admission::default() })
     }

@@ -14,6 +14,7 @@ async fn a_message_is_received_with_its_lease_and_its_record() {
     let (status, answer) = room.post("/v1/queues/q/receive", r#"{"lease":"1m"}"#).await;
     let expected = json!({"messages":[{
         "id":"q:0-0","receipt":"lf|q|q|0|0|1","attempt":1,"lease_until":"2023-11-14T22:14:20.000Z",
+        "first_leased_at":"2023-11-14T22:13:20.000Z",
         "topic":"q","partition":0,"offset":0,"timestamp":"2023-11-14T22:13:20.000Z","appended_at":"2023-11-14T22:13:20.000Z",
         "key":"k","value":{"n":1},"headers":{"h":"v"},"priority":3,"correlation_id":"c","ordering_key":"o",
     }]});
