@@ -13,6 +13,10 @@ use crate::id::{BindingName, NamespaceName, Offset, PartitionIndex, QueueId, Que
 use crate::record::StoredRecord;
 use crate::time::Timestamp;
 
+mod operation;
+
+pub use operation::{Operation, OperationStatus, Redrive};
+
 /// Longest lease, and longest retry backoff.
 pub const LEASE_MAX: Duration = Duration::from_secs(12 * 3_600);
 /// Longest delay of a message.
@@ -443,56 +447,6 @@ pub enum Settled {
     Forged,
     /// The message may or may not have been settled, or was not for another reason: settle it again.
     Failed(Error),
-}
-
-/// What to put back from the dead letters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Redrive {
-    /// Only dead letters for which this CEL expression is true.
-    pub filter: Option<String>,
-    /// Where to; the topic that each came from when absent.
-    pub to: Option<TopicName>,
-    /// At most this many per second.
-    pub max_per_second: Option<u32>,
-    /// Only count.
-    pub dry_run: bool,
-}
-
-/// Long work that goes on by itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Operation {
-    /// Names it.
-    pub id: Arc<str>,
-    /// What it does.
-    pub kind: &'static str,
-    /// How it stands.
-    pub status: OperationStatus,
-    /// When it began.
-    pub started_at: Timestamp,
-    /// When it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ended_at: Option<Timestamp>,
-    /// Messages done so far (in a dry run: found).
-    pub done: u64,
-    /// Messages passed over, as a filter says.
-    pub skipped: u64,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-/// How an [`Operation`] stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OperationStatus {
-    /// Going on.
-    Running,
-    /// All done.
-    Succeeded,
-    /// Stopped by an error; what was done stays done.
-    Failed,
-    /// Stopped by a caller; what was done stays done.
-    Cancelled,
 }
 
 /// Streams leases to one receiver.
