@@ -248,6 +248,35 @@ fn a_repeated_receive_gets_the_leases_that_go_on_and_new_ones_when_none_does() {
 }
 
 #[test]
+fn a_receive_whose_leases_were_extended_is_remembered_as_long_as_they_go_on() {
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 10);
+    let want = |request| vec![Want { max: 1, lease: LEASE, request: Some(request) }];
+    let classified = bench.classified(&queue, Vec::new());
+    let first = bench.receive_with(&queue, classified, want(1)).grants.remove(0);
+    bench.settle(&queue, &first[0], SettleAction::Extend { lease: LEASE * 3 });
+    bench.pass(LEASE);
+    bench.receive_with(&queue, Vec::new(), want(2));
+    assert_eq!(offsets(&bench.receive_with(&queue, Vec::new(), want(1)).grants[0]), [0], "though others were forgotten since");
+}
+
+#[test]
+fn a_repeated_receive_gets_nothing_that_was_leased_anew_since_its_topic_was_bound_again() {
+    let mut bench = Bench::new();
+    let topic = bench.put_topic("in", 1);
+    bench.put_topic("other", 1);
+    bench.append(topic, 2);
+    let queue = bench.put("work", reading(&["in"]));
+    let want = |request| vec![Want { max: 1, lease: LEASE, request }];
+    let classified = bench.classified(&queue, Vec::new());
+    assert_eq!(offsets(&bench.receive_with(&queue, classified, want(Some(1))).grants[0]), [0]);
+    bench.put("work", reading(&["other"]));
+    let queue = bench.put("work", reading(&["in"]));
+    let classified = bench.classified(&queue, Vec::new());
+    assert_eq!(offsets(&bench.receive_with(&queue, classified, want(None)).grants[0]), [0], "somebody else has it now");
+    assert_eq!(offsets(&bench.receive_with(&queue, Vec::new(), want(Some(1))).grants[0]), [1]);
+}
+
+#[test]
 fn skipped_messages_are_finished_and_delayed_ones_come_when_they_are_due() {
     let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 6);
     let topic = queue.sources[0].topic;

@@ -169,7 +169,10 @@ impl Lab {
         let there = self.topics.remove(&topic);
         assert_eq!(self.apply(command, journaled).reply.is_ok(), there.is_some());
         if let Some((id, _)) = there {
-            self.queues.values_mut().for_each(|queue| queue.partitions.retain(|(of, _), _| *of != id));
+            for queue in self.queues.values_mut() {
+                queue.partitions.retain(|(of, _), _| *of != id);
+                queue.requests.values_mut().for_each(|granted| granted.retain(|one| one.place.0 != id));
+            }
         }
     }
 
@@ -218,6 +221,7 @@ impl Lab {
         (model.max_depth, model.drops, model.max_in_flight) = (bound.map(|b| b.0), bound.is_some_and(|b| b.1), max_in_flight);
         let ids: Vec<u64> = names.iter().map(|topic| self.topics[topic].0).collect();
         model.partitions.retain(|(topic, _), _| ids.contains(topic));
+        model.requests.values_mut().for_each(|granted| granted.retain(|one| ids.contains(&one.place.0)));
         for (place, log) in self.logs.iter().filter(|(place, _)| ids.contains(&place.0)) {
             let start = if topics.is_multiple_of(2) { log.log_start } else { log.end };
             model.partitions.entry(*place).or_insert_with(|| Partition::starting_at(start));

@@ -127,7 +127,7 @@ impl QueueState {
         let grants = self.lease(u64::from(want.max), until, now, turn);
         let fresh = !grants.is_empty();
         if let Some(request) = want.request.filter(|_| fresh) {
-            self.receives.retain(|_, remembered| remembered.until > now);
+            self.forget_receives(now);
             while self.receives.len() >= RECEIVES_MAX
                 && let Some(first) =
                     self.receives.iter().min_by_key(|(request, known)| (known.until, **request)).map(|(request, _)| *request)
@@ -137,6 +137,18 @@ impl QueueState {
             self.receives.insert(request, RememberedReceive { until, grants: grants.clone() });
         }
         (grants, fresh)
+    }
+
+    /// Forgets receives whose leases are over; some may have been extended.
+    fn forget_receives(&mut self, now: Timestamp) {
+        let over: Vec<u128> = self.receives.iter().filter(|(_, known)| known.until <= now).map(|(request, _)| *request).collect();
+        for request in over {
+            let still = self.receives.get(&request).map(|known| self.still_leased(&known.grants, now)).unwrap_or_default();
+            match (still.iter().map(|grant| grant.lease_until).max(), self.receives.get_mut(&request)) {
+                (Some(until), Some(known)) => known.until = until,
+                _ => drop(self.receives.remove(&request)),
+            }
+        }
     }
 
     /// What of these grants is leased as it was then.

@@ -109,6 +109,8 @@ impl QueueState {
     /// Stops reading a topic.
     pub(super) fn detach(&mut self, topic: TopicId, dirty: &mut BTreeSet<RowKey>) {
         self.sources.remove(&topic);
+        // Read again, it begins anew: leases of then would be taken for those of now.
+        self.receives.values_mut().for_each(|known| known.grants.retain(|grant| grant.topic != topic));
         let range = (topic, PartitionIndex(0))..=(topic, PartitionIndex(u32::MAX));
         let keys: Vec<PartitionKey> = self.partitions.range(range).map(|(key, _)| *key).collect();
         for key in keys {
