@@ -155,7 +155,9 @@ impl Run {
     async fn letters(&mut self, topic: &Topic, partition: PartitionIndex, mut left: BTreeSet<Offset>) -> Result<()> {
         let mut tries = 0;
         while !left.is_empty() && !self.progress.is_cancelled() {
-            let page = self.mover.page(topic, partition, &left).await;
+            // No more than are moved at once: what is read occupies room until then.
+            let some = left.iter().take(self.at_once()).copied().collect();
+            let page = self.mover.page(topic, partition, &some).await;
             let now = self.mover.ambient.now();
             let mut going = Vec::new();
             for (offset, found) in page.records {
@@ -187,9 +189,14 @@ impl Run {
         is_over(&self.from, record, now) || !self.takes.take(topic.id, &topic.name, record)
     }
 
+    /// Letters of a batch. At a rate, each second has its batch.
+    fn at_once(&self) -> usize {
+        self.max_per_second.map_or(BATCH, |rate| (rate as usize).min(BATCH))
+    }
+
     /// Moves letters, each second as many as it may.
     async fn move_all(&mut self, at: (TopicId, PartitionIndex), mut going: Vec<Going>) -> Result<()> {
-        let most = self.max_per_second.map_or(BATCH, |rate| (rate as usize).min(BATCH));
+        let most = self.at_once();
         while !going.is_empty() && !self.progress.is_cancelled() {
             let rest = going.split_off(going.len().min(most));
             let count = going.len();
