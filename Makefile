@@ -34,6 +34,7 @@ bench: ## measures the codecs, then a release server on this machine (some minut
 	cargo bench -p lakefall-storage $(LOCKED)
 	cargo build --release -p lakefall $(LOCKED)
 	.ci/with-server $(TARGET)/release/lakefall .ci/bench $(TARGET)/release/lakefall
+	.ci/with-server $(TARGET)/release/lakefall .ci/bench-queues $(TARGET)/release/lakefall
 
 bench-cluster: ## measures a cluster over a real PostgreSQL and S3 server beside the embedded default (a few minutes)
 	cargo build --release -p lakefall $(LOCKED)

@@ -143,6 +143,15 @@ async fn bad_settings_of_queues_are_refused() {
         post("/v1/queues/q/seek", r#"{"to":"middle"}"#, 400, "invalid_argument"),
         post("/v1/queues/q/seek", r#"{"to":{"offsets":{"t":{"0":0}}}}"#, 400, "invalid_argument"),
         post("/v1/queues/absent/purge", "{}", 404, "queue_not_found"),
+        post("/v1/queues/absent/seek", r#"{"to":"latest"}"#, 404, "queue_not_found"),
+        post("/v1/queues/absent/redrive", "{}", 404, "queue_not_found"),
+        get("/v1/queues/absent/dead-letters", 404, "queue_not_found"),
+        get("/v1/queues/absent/stats", 404, "queue_not_found"),
+        get("/v1/queues/absent/bindings/b", 404, "queue_not_found"),
+        put("/v1/queues/absent/bindings/b", r#"{"topic":"t","match":{"type":"all"}}"#, 404, "queue_not_found"),
+        Case::new(Method::PATCH, "/v1/queues/absent", 404, "queue_not_found").body("application/merge-patch+json", r#"{"lease":"1m"}"#),
+        Case::new(Method::DELETE, "/v1/queues/absent", 404, "queue_not_found"),
+        Case::new(Method::PATCH, q, 409, "dead_letter_cycle").body("application/merge-patch+json", r#"{"dead_letter":{"topic":"q"}}"#),
         get("/v1/queues/q/dead-letters", 400, "invalid_argument"),
         post("/v1/queues/dying/redrive", r#"{"max_per_second":0}"#, 400, "invalid_argument"),
         post("/v1/queues/dying/redrive", r#"{"filter":"value."}"#, 400, "invalid_argument"),
@@ -159,6 +168,8 @@ async fn bad_receives_and_receipts_are_refused() {
     let Receipts { stale, other, foreign, good } = prepare(&client).await;
     let (ack, nack, extend) = ("/v1/queues/q/ack", "/v1/queues/q/nack", "/v1/queues/q/extend");
     let one = |receipt: &str| json!({ "receipts": [receipt] }).to_string();
+    let items = |receipt: &str| json!({ "items": [{"receipt": receipt}] }).to_string();
+    let leases = |receipt: &str| json!({ "items": [{"receipt": receipt, "lease": "1m"}] }).to_string();
     let flipped: String = good.chars().rev().collect();
     let commit = |receipt: &str| {
         json!({"appends": [{"topic": "t", "records": [{"value": 1}]}], "acks": [{"queue": "q", "receipts": [good, receipt]}]}).to_string()
@@ -190,6 +201,22 @@ async fn bad_receives_and_receipts_are_refused() {
         post(nack, &json!({"items": [{"receipt": stale}]}).to_string(), 409, "lease_expired"),
         post(extend, &json!({"items": [{"receipt": good, "lease": "13h"}]}).to_string(), 400, "invalid_argument"),
         post("/v1/queues/q/reject", &one(&stale), 409, "lease_expired"),
+        post(nack, &items("made up"), 400, "receipt_forged"),
+        post(nack, &items(&other), 404, "receipt_not_found"),
+        post(nack, &items(&foreign), 404, "receipt_not_found"),
+        post(extend, &leases("made up"), 400, "receipt_forged"),
+        post(extend, &leases(&stale), 409, "lease_expired"),
+        post(extend, &leases(&other), 404, "receipt_not_found"),
+        post(extend, &leases(&foreign), 404, "receipt_not_found"),
+        post("/v1/queues/q/reject", &one("made up"), 400, "receipt_forged"),
+        post("/v1/queues/q/reject", &one(&other), 404, "receipt_not_found"),
+        post("/v1/queues/q/reject", &one(&foreign), 404, "receipt_not_found"),
+        post("/v1/queues/absent/nack", &items(&stale), 404, "queue_not_found"),
+        post("/v1/queues/absent/extend", &leases(&stale), 404, "queue_not_found"),
+        post("/v1/queues/absent/reject", &one(&stale), 404, "queue_not_found"),
+        post("/v1/queues/absent/peek", "{}", 404, "queue_not_found"),
+        post("/v1/commit", &commit(&foreign), 404, "receipt_not_found"),
+        post("/v1/commit", &commit(&good), 409, "lease_over"),
         post("/v1/commit", &commit(&stale), 409, "lease_over"),
         post("/v1/commit", &commit("made up"), 400, "receipt_forged"),
         post("/v1/commit", &commit(&other), 404, "receipt_not_found"),
@@ -203,4 +230,42 @@ async fn bad_receives_and_receipts_are_refused() {
     let answer = client.call(Method::POST, ack, &json!({"receipts": ["made up", stale, other, good]})).await.ok().json();
     let statuses: Vec<&str> = answer["results"].as_array().unwrap().iter().map(|result| result["status"].as_str().unwrap()).collect();
     assert_eq!(statuses, ["forged", "expired", "unknown", "ok"], "{answer}");
+    // And nothing was lost: the two others are still there, each once, and may be named twice in one batch.
+    let taken = client.call(Method::POST, "/v1/queues/q/receive", &json!({"max": 10, "wait": "10s"})).await.ok().json();
+    let receipts: Vec<&str> = taken["messages"].as_array().unwrap().iter().map(|m| m["receipt"].as_str().unwrap()).collect();
+    assert_eq!(receipts.len(), 2, "{taken}");
+    let twice: Vec<&str> = receipts.iter().chain(&receipts).copied().collect();
+    let answer = client.call(Method::POST, ack, &json!({ "receipts": twice })).await.ok().json();
+    assert!(answer["results"].as_array().unwrap().iter().all(|result| result["status"] == "ok"), "{answer}");
+    assert_eq!(state(&client).await[0], json!([0, 0, 0, 3, 0]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expression_that_does_not_parse_is_refused_and_told_where() {
+    let server = start().await;
+    let settings = json!({"name": "x", "filter": "headers.a == 'b' &&& true"});
+    let client = server.client();
+    let request = client.request(Method::POST, "/v1/queues").header("content-type", JSON).body(settings.to_string());
+    let answer = client.send(request).await.unwrap();
+    let problem = answer.json();
+    assert_eq!((answer.status, &problem["errors"][0]["pointer"]), (400, &json!("/filter")), "{problem}");
+    assert!(problem["errors"][0]["reason"].as_str().unwrap().contains("19"), "it does not say that byte 19 is wrong: {problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_leased_when_its_topic_is_deleted_is_told_to_be_unknown_and_the_queue_goes_on() {
+    let server = start().await;
+    let client = server.client();
+    client.create_topic("a", 1).await;
+    client.create_topic("b", 1).await;
+    client.call(Method::PUT, "/v1/queues/both", &json!({"topics": ["a", "b"]})).await.ok();
+    client.put("a", 0, &json!("a")).await;
+    let lost = receive(&client, "both").await;
+    client.send(client.request(Method::DELETE, "/v1/topics/a")).await.unwrap().ok();
+    client.put("b", 0, &json!("b")).await;
+    let kept = receive(&client, "both").await;
+    let answer = client.call(Method::POST, "/v1/queues/both/ack", &json!({"receipts": [lost, kept]})).await.ok().json();
+    assert_eq!((&answer["results"][0]["status"], &answer["results"][1]["status"]), (&json!("unknown"), &json!("ok")), "{answer}");
+    let stats = client.get("/v1/queues/both/stats").await.unwrap().ok().json();
+    assert_eq!((&stats["leased"], &stats["ready"]), (&json!(0), &json!(0)), "{stats}");
 }

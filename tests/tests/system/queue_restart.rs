@@ -189,3 +189,27 @@ async fn settings_bindings_and_deleted_queues_are_the_same_after_a_kill() {
     assert_eq!(seen, [1, 3]);
     queue.until_empty(PROMPT).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_delivered_until_it_expires_and_not_after() {
+    let mut server = Server::start_default().await;
+    let queue = Queue::of(&server.client(), "work");
+    queue.create(json!({"lease": "12h"})).await;
+    queue.put(&json!({"value": "long", "ttl": "1h"})).await;
+    queue.put(&json!({"value": "short", "ttl": "1s"})).await;
+    let over = Instant::now() + Duration::from_secs(1);
+    queue.put(&json!({"value": "for ever"})).await;
+    // Over a start, too.
+    server.kill_nine();
+    server.start().await;
+    tokio::time::sleep_until(over + Duration::from_millis(50)).await;
+    let queue = Queue::of(&server.client(), "work");
+    let mut values = Vec::new();
+    while values.len() < 2 {
+        let got = queue.receive(json!({"max": 10, "wait": "20s"})).await;
+        assert!(!got.is_empty(), "what has not expired does not come: {values:?}");
+        values.extend(got.iter().map(|message| message.value().clone()));
+    }
+    assert_eq!(values, ["long", "for ever"]);
+    assert_eq!(queue.receive(json!({"max": 10})).await.len(), 0);
+}
