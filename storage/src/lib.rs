@@ -8,5 +8,6 @@ pub mod batch;
 pub mod bucket;
 pub mod cache;
 pub mod metrics;
+pub mod parquet;
 pub mod segment;
 pub mod store;

@@ -41,6 +41,7 @@ const HOMES: &[(&str, &str)] = &[
     ("aws-config", "lakefall-storage"),
     ("aws-sdk-s3", "lakefall-storage"),
     ("foyer", "lakefall-storage"),
+    ("parquet", "lakefall-storage"),
     ("cel", "lakefall-gateway"),
     ("hmac", "lakefall-gateway"),
     ("clap", "lakefall"),

@@ -147,13 +147,13 @@ impl Records<'_> {
 
 /// Header names repeat from record to record: each is made once per batch.
 #[derive(Default)]
-struct Names(Vec<Arc<str>>);
+pub(crate) struct Names(Vec<Arc<str>>);
 
 impl Names {
     /// Bounds the search where every record has names of its own.
     const MOST: usize = 16;
 
-    fn get(&mut self, name: &[u8]) -> Result<Arc<str>, BatchError> {
+    pub(crate) fn get(&mut self, name: &[u8]) -> Result<Arc<str>, BatchError> {
         if let Some(known) = self.0.iter().find(|known| known.as_bytes() == name) {
             return Ok(known.clone());
         }

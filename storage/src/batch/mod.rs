@@ -27,10 +27,11 @@ mod codec;
 mod decode;
 mod encode;
 mod header;
-mod properties;
+pub(crate) mod properties;
 mod varint;
 
 pub use codec::Codec;
+pub(crate) use decode::Names;
 pub use decode::{DecodeContext, decode};
 pub use encode::{BatchEncoder, EncodedBatch};
 pub use header::{BatchHeader, Walk, patch_base_offset, walk};

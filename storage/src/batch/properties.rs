@@ -16,7 +16,7 @@ const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
 /// Calls `each` with the name and value of every header that `properties` become. Times are decimal milliseconds.
-pub(super) fn for_each(properties: &Properties, mut each: impl FnMut(&str, &str)) {
+pub(crate) fn for_each(properties: &Properties, mut each: impl FnMut(&str, &str)) {
     let Properties {
         dedup_id,
         ordering_key,
@@ -54,7 +54,7 @@ pub(super) fn for_each(properties: &Properties, mut each: impl FnMut(&str, &str)
 }
 
 /// Takes a header into `properties`; false if it is none of them, is unreadable, or is there already.
-pub(super) fn absorb(properties: &mut Option<Box<Properties>>, name: &[u8], value: Option<&[u8]>) -> bool {
+pub(crate) fn absorb(properties: &mut Option<Box<Properties>>, name: &[u8], value: Option<&[u8]>) -> bool {
     // Cheap refusal for the headers of the world.
     if !name.starts_with(Properties::RESERVED_PREFIX.as_bytes()) && !name.starts_with(b"trace") {
         return false;

@@ -1,0 +1,188 @@
+//! Typed columns: the fields of JSON values as columns of their own, beside the value itself. They are for other readers
+//! of the file; Lakefall never reads them back. A value that does not fit keeps its bytes and has no typed columns: it is
+//! counted, and never an error.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray};
+use arrow_json::ReaderBuilder;
+use arrow_json::reader::Decoder;
+use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema};
+
+use super::ParquetError;
+use super::pages::MAX_SCHEMA_NODES;
+use super::schema::{DATA, LEAVES};
+use super::text::Strict;
+
+/// Values that are decoded together.
+pub(super) const ROWS: usize = 4_096;
+/// Deepest nesting of a value that gets typed columns, and of a schema. The decoders walk both by recursion.
+const DEEPEST: usize = 64;
+/// Stands for a value that has no typed columns.
+const NOTHING: &[u8] = b"null";
+
+/// Which typed columns a file has, below a struct column named `data`.
+///
+/// Text columns take any value: what is no string stands there as its JSON text. Number columns take no strings, and
+/// those of whole numbers nothing that would be rounded. Fields that the schema does not have are passed over, fields that a
+/// value does not have are null.
+#[derive(Clone, Debug)]
+pub struct TypedColumns {
+    fields: Fields,
+}
+
+impl TypedColumns {
+    /// Takes the fields of `schema`, all as nullable.
+    ///
+    /// Errors: [`ParquetError::Unwritable`] for a schema without fields, of more than 1,000 columns or 64 levels, or with types
+    /// that neither JSON nor Parquet has.
+    pub fn new(schema: &Schema) -> Result<Self, ParquetError> {
+        let fields = nullable(schema.fields(), 0)?;
+        let this = Self { fields };
+        let nodes = nodes(&this.data_type());
+        if schema.fields().is_empty() || nodes + LEAVES.len() + 4 > MAX_SCHEMA_NODES {
+            return Err(ParquetError::Unwritable(format!("a schema of {} fields is too large or empty", nodes - 1)));
+        }
+        // Finds types that have no decoder now, not with the first record.
+        this.decoder().map_err(unwritable)?;
+        Ok(this)
+    }
+
+    pub(super) fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    fn data_type(&self) -> DataType {
+        DataType::Struct(self.fields.clone())
+    }
+
+    fn decoder(&self) -> Result<Decoder, ArrowError> {
+        let field = Field::new(DATA, self.data_type(), true);
+        // One more than are ever decoded together, so that the decoder never stops on its own.
+        ReaderBuilder::new_with_field(field).with_batch_size(ROWS + 1).with_decoder_factory(Arc::new(Strict)).build_decoder()
+    }
+
+    /// The column `data` of up to [`ROWS`] values, and how many values are not in it: those that are not JSON or do not fit.
+    pub(super) fn column(&self, values: &BinaryArray, json: &BooleanArray) -> Result<(ArrayRef, u64), ParquetError> {
+        let given = |row: usize| {
+            let typed = !values.is_null(row) && json.value(row);
+            Some(values.value(row)).filter(|value| typed && is_fit(value))
+        };
+        let mut rows: Vec<&[u8]> = (0..values.len()).map(|row| given(row).unwrap_or(NOTHING)).collect();
+        let column = match self.decode(&rows) {
+            Ok(column) => column,
+            Err(_) => {
+                self.drop_unfit(&mut rows);
+                self.decode(&rows).map_err(unwritable)?
+            }
+        };
+        let present = values.len() - values.null_count();
+        Ok((column.clone(), (present - (column.len() - column.null_count())) as u64))
+    }
+
+    fn decode(&self, rows: &[&[u8]]) -> Result<ArrayRef, ArrowError> {
+        let misread = || ArrowError::JsonError("a value is not one JSON text".to_owned());
+        let mut decoder = self.decoder()?;
+        for (row, value) in rows.iter().enumerate() {
+            let read = decoder.decode(value)?;
+            // Ends a literal.
+            decoder.decode(b"\n")?;
+            if read != value.len() || decoder.len() != row + 1 || decoder.has_partial_record() {
+                return Err(misread());
+            }
+        }
+        let batch = decoder.flush()?.ok_or_else(misread)?;
+        batch.columns().first().filter(|column| column.len() == rows.len()).cloned().ok_or_else(misread)
+    }
+
+    /// Replaces the rows that do not fit, which are found by halving: few bad ones among many cost little.
+    fn drop_unfit(&self, rows: &mut [&[u8]]) {
+        if self.decode(rows).is_ok() {
+            return;
+        }
+        if let [row] = rows {
+            *row = NOTHING;
+            return;
+        }
+        let (left, right) = rows.split_at_mut(rows.len() / 2);
+        self.drop_unfit(left);
+        self.drop_unfit(right);
+    }
+}
+
+fn nullable(fields: &Fields, level: usize) -> Result<Fields, ParquetError> {
+    if level > DEEPEST {
+        return Err(ParquetError::Unwritable("a schema is nested too deep".to_owned()));
+    }
+    let each = fields.iter().map(|field| nullable_field(field, level));
+    each.collect::<Result<Vec<_>, _>>().map(Fields::from)
+}
+
+fn nullable_field(field: &FieldRef, level: usize) -> Result<FieldRef, ParquetError> {
+    let data_type = match field.data_type() {
+        DataType::Struct(fields) => DataType::Struct(nullable(fields, level + 1)?),
+        DataType::List(element) => {
+            let element = nullable(&Fields::from(vec![element.clone()]), level + 1)?;
+            DataType::List(Arc::new(element[0].as_ref().clone().with_name("element")))
+        }
+        other => other.clone(),
+    };
+    Ok(Arc::new(Field::new(field.name(), data_type, true)))
+}
+
+/// How many nodes of a Parquet schema a type takes.
+pub(super) fn nodes(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::Struct(fields) => 1 + fields.iter().map(|field| nodes(field.data_type())).sum::<usize>(),
+        DataType::List(element) => 2 + nodes(element.data_type()),
+        // Maps have a node between, and keys.
+        DataType::Map(entry, _) => 1 + nodes(entry.data_type()),
+        _ => 1,
+    }
+}
+
+/// Whether a JSON text is an object that the decoders may walk.
+pub(super) fn is_fit(json: &[u8]) -> bool {
+    is_object(json) && depth(json) <= DEEPEST
+}
+
+/// Whether a JSON text is an object.
+fn is_object(json: &[u8]) -> bool {
+    json.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+}
+
+/// How deep a JSON text is nested.
+fn depth(json: &[u8]) -> usize {
+    let (mut now, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                now += 1;
+                deepest = deepest.max(now);
+            }
+            b'}' | b']' if !in_string => now = now.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn unwritable(error: impl std::fmt::Display) -> ParquetError {
+    ParquetError::Unwritable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_what_is_open_outside_of_strings() {
+        assert_eq!(depth(br#"{"a":[1,[2]],"b":{}}"#), 3);
+        assert_eq!(depth(br#"{"a":"[[[[\"[["}"#), 1);
+        assert_eq!(depth(b"1"), 0);
+    }
+}
