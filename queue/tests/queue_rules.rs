@@ -475,6 +475,20 @@ fn a_full_queue_refuses_messages_until_some_are_finished() {
 }
 
 #[test]
+fn what_one_topic_fills_is_no_room_for_the_others_of_the_queue() {
+    let mut bench = Bench::new();
+    let topics = ["a", "b", "c"].map(|name| bench.put_topic(name, 1));
+    let config = QueueConfig { topics: ["a", "b", "c"].map(topic_name).to_vec(), ..bounded(20, Overflow::Reject) };
+    bench.put("work", QueueConfig { start: QueueStart::Earliest, ..config });
+    assert_eq!(bench.append(topics[0], 16).slices, [SliceOutcome::Stored(Offset(0))]);
+    assert_eq!(bench.append(topics[1], 1).slices, [SliceOutcome::Stored(Offset(0))]);
+    let full = Refusal::QueueFull { queue: queue_name("work"), max_depth: 20 };
+    assert_eq!(bench.append(topics[1], 4).slices, [SliceOutcome::Refused(full.clone())]);
+    assert_eq!(bench.append(topics[2], 3).slices, [SliceOutcome::Stored(Offset(0))]);
+    assert_eq!(bench.append(topics[0], 1).slices, [SliceOutcome::Refused(full)]);
+}
+
+#[test]
 fn an_atom_that_a_full_queue_has_no_room_for_is_refused_as_a_whole() {
     let (mut bench, queue) = Bench::with_messages(bounded(3, Overflow::Reject), 1);
     let topic = queue.sources[0].topic;

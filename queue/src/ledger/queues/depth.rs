@@ -54,11 +54,12 @@ impl Ledger {
         let near: Vec<QueueId> = self.queues.bounds.near(appended.0, 0).collect();
         for id in near {
             step();
-            let Some(queue) = self.queues.by_id.get(&id).filter(|q| q.about.config.overflow != Overflow::Reject) else { continue };
+            let Some(queue) = self.queues.by_id.get(&id) else { continue };
             let (depth, max_depth) = (self.depth(queue), queue.about.config.max_depth.unwrap_or(u64::MAX));
+            // Also where it refuses: what went beyond this topic's share of the room is not there for its other topics.
             self.queues.bounds.has_room(id, max_depth.saturating_sub(depth));
             let mut over = depth.saturating_sub(max_depth);
-            if over == 0 {
+            if over == 0 || queue.about.config.overflow == Overflow::Reject {
                 continue;
             }
             if queue.about.config.overflow == Overflow::DeadLetter {
