@@ -156,7 +156,11 @@ async fn reads_of_located_records_go_on_while_the_metadata_service_is_away() {
     let answer = write.await.unwrap();
     println!("metadata_away: the write meanwhile is answered with {}", answer.status);
     // What was acknowledged by one gateway is soon seen by all.
-    let is_there = async |client: &Client| client.read_pages("t", 0, 0).await.iter().any(|row| row.value == b"\"meanwhile\""[..]);
+    // Who was in doubt a moment ago may say so for a moment more.
+    let is_there = async |client: &Client| {
+        let rows = client.clone().persistent(PROMPT).read_pages("t", 0, 0).await;
+        rows.iter().any(|row| row.value == b"\"meanwhile\""[..])
+    };
     if answer.status == 200 {
         for client in &clients {
             let took = eventually("it is read", Duration::from_secs(20), async || is_there(client).await).await;
