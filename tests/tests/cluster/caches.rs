@@ -78,6 +78,7 @@ async fn bytes_that_flip_on_the_cache_disk_are_found_and_fetched_again() {
     same(&client, "t", &rows).await;
     let hits = cluster.gateways[0].metric_of("lakefall_cache_hits_total", "disk").await;
     println!("caches: {hits} blocks came from the disk before the damage");
+    assert!(hits > 0.0, "nothing was read from the disk: what is on it does not matter");
     // While it is down.
     cluster.gateways[0].stop().await;
     let down = flip(folder.path());
