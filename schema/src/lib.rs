@@ -1,0 +1,1 @@
+//! What records of a topic look like.
