@@ -12,6 +12,7 @@ use crate::commands::produce::ProduceArgs;
 use crate::commands::queue::QueueArgs;
 use crate::commands::receive::ReceiveArgs;
 use crate::commands::recover::RecoverArgs;
+use crate::commands::schema::SchemaArgs;
 use crate::commands::send::SendArgs;
 use crate::commands::topic::TopicArgs;
 use crate::commands::work::WorkArgs;
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     Compactor(CompactorArgs),
     /// Create, list, describe and delete topics.
     Topic(TopicArgs),
+    /// Register, list, show, check and delete schemas.
+    Schema(SchemaArgs),
     /// Send records.
     Produce(ProduceArgs),
     /// Read records.

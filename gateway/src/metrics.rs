@@ -63,3 +63,5 @@ pub const RECEIVE_SECONDS: &str = "lakefall_receive_seconds";
 /// Settlements, by what was asked (`verdict`: `ack`, `nack`, `reject`, `extend`) and what became of them (`outcome`: `ok`,
 /// `expired`, `unknown`, `forged`, `failed`).
 pub const SETTLED_MESSAGES: &str = "lakefall_settled_messages_total";
+/// Records that did not match their topic's schema, by what became of them (`outcome`: `refused`, `marked`).
+pub const RECORDS_INVALID: &str = "lakefall_records_invalid_total";

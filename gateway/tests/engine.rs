@@ -28,6 +28,7 @@ mod engine {
     mod request_reply;
     mod room;
     mod rpc;
+    mod schemas;
     mod streams;
     mod tails;
     mod topics;

@@ -29,5 +29,7 @@ mod postgres;
 mod queues;
 #[path = "contract/random.rs"]
 mod random;
+#[path = "contract/schemas.rs"]
+mod schemas;
 #[path = "contract/sqlite.rs"]
 mod sqlite;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
-use crate::id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, SegmentId, TopicName};
+use crate::id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, SegmentId, SubjectName, TopicName};
 
 /// The result of a verb.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -202,6 +202,38 @@ pub enum Error {
     /// No such operation, or it ended long ago.
     #[error("there is no operation {0}")]
     OperationNotFound(String),
+    /// No such subject, or no such version of it. Register it, or name another.
+    #[error("{}", no_schema(subject, *version))]
+    SchemaNotFound {
+        /// The subject.
+        subject: SubjectName,
+        /// The version, where one was asked for.
+        version: Option<u32>,
+    },
+    /// A topic's records are held against it. Change the topic first.
+    #[error("the records of topic {topic} are held against subject {subject}: take it from the topic first")]
+    SchemaInUse {
+        /// The subject.
+        subject: SubjectName,
+        /// One of the topics.
+        topic: TopicName,
+    },
+    /// The text is no schema of its language, or says what is not taken. Mend it.
+    #[error("this schema cannot be used: {0}")]
+    SchemaInvalid(Wrong),
+    /// The schema may not follow the latest one. Change it, or what the subject asks for.
+    #[error("this schema is not compatible with version {version} of subject {subject}")]
+    SchemaIncompatible {
+        /// The subject.
+        subject: SubjectName,
+        /// The version that it was compared with.
+        version: u32,
+        /// Where, in the schema, and why.
+        reasons: Vec<Wrong>,
+    },
+    /// Records do not match their topic's schema; nothing of the request was stored. Mend or leave out those that are named.
+    #[error("{}", invalid_records(.0))]
+    RecordsInvalid(Vec<InvalidRecord>),
     /// The server has no room or no way right now; nothing was applied. Repeat after `retry_after`.
     #[error("{reason}")]
     Unavailable {
@@ -227,6 +259,46 @@ pub enum Error {
     /// A defect in Lakefall. Nothing about it is the caller's doing.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+/// What is wrong with a schema or a value, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// The place, as a JSON pointer; empty for the whole.
+    pub pointer: String,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.pointer.is_empty() { f.write_str(&self.reason) } else { write!(f, "{}: {}", self.pointer, self.reason) }
+    }
+}
+
+/// A record that does not match its topic's schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidRecord {
+    /// Which append of a commit, from 0.
+    pub append: Option<usize>,
+    /// Which record of the append, from 0.
+    pub record: usize,
+    /// What is wrong with its value.
+    pub wrong: Wrong,
+}
+
+fn no_schema(subject: &SubjectName, version: Option<u32>) -> String {
+    match version {
+        Some(version) => format!("subject {subject} has no version {version}"),
+        None => format!("there is no schema under the subject {subject} in this namespace"),
+    }
+}
+
+fn invalid_records(records: &[InvalidRecord]) -> String {
+    match records.first() {
+        Some(first) => format!("record {} does not match the topic's schema: {}", first.record + 1, first.wrong),
+        None => "a record does not match the topic's schema".to_owned(),
+    }
 }
 
 impl Error {
@@ -278,6 +350,11 @@ impl Error {
             | Self::DeadLetterCycle { .. }
             | Self::DeadLetterQueueTaken { .. }
             | Self::OperationNotFound(_)
+            | Self::SchemaNotFound { .. }
+            | Self::SchemaInUse { .. }
+            | Self::SchemaInvalid(_)
+            | Self::SchemaIncompatible { .. }
+            | Self::RecordsInvalid(_)
             | Self::BelowLogStart { .. }
             | Self::Unavailable { .. }
             | Self::DataUnavailable { .. } => Outcome::NotApplied,

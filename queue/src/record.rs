@@ -46,6 +46,8 @@ pub struct Properties {
     pub reply_to: Option<Arc<str>>,
     /// The only queue that takes this record: a dead letter that goes back to a topic which several queues read.
     pub for_queue: Option<Arc<str>>,
+    /// Why it does not match its topic's schema, where the topic takes such records.
+    pub schema_error: Option<Arc<str>>,
     /// W3C Trace Context `traceparent`.
     pub traceparent: Option<Arc<str>>,
     /// W3C Trace Context `tracestate`.

@@ -14,6 +14,7 @@ use crate::queue::{
     Binding, Consumer, Delivery, Operation, Queue, QueueConfig, QueueSettlements, QueueStats, Receive, Redrive, SeekTo, Settled, Settlement,
 };
 use crate::record::{Record, StoredRecord};
+use crate::schema::SchemaVerbs;
 use crate::time::Timestamp;
 use crate::topic::{Topic, TopicConfig, TopicDescription};
 
@@ -321,7 +322,7 @@ pub struct Request {
 /// Every verb is cancel-safe for the caller: dropping the future never leaves a half-done change, but a change that
 /// was handed over may still be applied.
 #[async_trait]
-pub trait Verbs: Send + Sync + 'static {
+pub trait Verbs: SchemaVerbs + Send + Sync + 'static {
     /// The limits that rooms enforce while parsing.
     fn limits(&self) -> &Limits;
 

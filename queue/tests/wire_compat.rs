@@ -12,13 +12,15 @@ use std::time::Duration;
 use lakefall_queue::id::{Epoch, JournalSeq};
 use lakefall_queue::ledger::{
     Atom, Classified, Command, DedupClaim, JournalEntry, LayoutRun, Mark, ProposedExtent, PutQueue, ReceiveMessages, RetiredExtent,
-    SeekQueue, SegmentCommit, SettleAction, SettleItem, SettleMessages, Slice, SliceCondition, Want,
+    SchemaCommand, SeekQueue, SegmentCommit, SettleAction, SettleItem, SettleMessages, Slice, SliceCondition, Want,
 };
 use lakefall_queue::queue::{Binding, DeadLetter, Match, Ordering, Overflow, QueueConfig, QueueStart, Retry};
+use lakefall_queue::schema::{Compatibility, SchemaText, SchemaType};
 use lakefall_queue::topic::{Cleanup, Compression, Retention, TopicConfig, Urgency};
 use lakefall_queue::verbs::{CursorMove, Idempotency, Precondition, ProducerStamp};
 use lakefall_queue::{
-    BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, ShardId, Timestamp, TopicId, TopicName,
+    BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, ShardId, SubjectName, Timestamp,
+    TopicId, TopicName,
 };
 
 const AT: Timestamp = Timestamp::from_millis(1_735_689_600_123);
@@ -60,6 +62,7 @@ fn version_1() -> JournalEntry {
         urgency: Urgency::Express,
         dedup_window: Duration::from_millis(1_500),
         max_record_bytes: Some(65_536),
+        ..TopicConfig::default()
     };
     let offsets = vec![(PartitionIndex(0), Offset(41)), (PartitionIndex(3), Offset::MAX)];
     let change = CursorMove { cursor: CursorName::new("billing").unwrap(), topic: orders.clone(), offsets, if_version: Some(4) };
@@ -257,12 +260,44 @@ fn version_1_settles() -> JournalEntry {
     }
 }
 
+/// What was added for schemas.
+fn version_1_schemas() -> JournalEntry {
+    let (namespace, subject) = (NamespaceName::new("acme").unwrap(), SubjectName::new("orders-value").unwrap());
+    let put = |kind, message: Option<&str>, expected| SchemaCommand::Put {
+        namespace: namespace.clone(),
+        subject: subject.clone(),
+        schema: SchemaText { kind, text: "{\"ü\": 1}".into(), message: message.map(Into::into) },
+        expected,
+    };
+    let delete = |version, condition| SchemaCommand::Delete { namespace: namespace.clone(), subject: subject.clone(), version, condition };
+    let configure = |compatibility| SchemaCommand::Configure {
+        namespace: namespace.clone(),
+        subject: subject.clone(),
+        compatibility,
+        condition: Precondition::Absent,
+    };
+    let commands = [
+        put(SchemaType::Json, None, 0),
+        put(SchemaType::Avro, None, 7),
+        put(SchemaType::Protobuf, Some("shop.Order"), u64::MAX),
+        delete(None, Precondition::Always),
+        delete(Some(3), Precondition::Version(9)),
+        configure(Compatibility::None),
+        configure(Compatibility::Backward),
+        configure(Compatibility::Forward),
+        configure(Compatibility::Full),
+    ];
+    let commands = commands.into_iter().map(|command| Command::Schema(Box::new(command))).collect();
+    JournalEntry { shard: ShardId(3), seq: JournalSeq(1_000_004), epoch: Epoch(9), time: AT, commands }
+}
+
 #[test]
 fn the_frozen_journal_entries_of_version_1_decode_to_the_same_commands_and_back() {
     let samples = [
         ("journal_entry_v1.hex", version_1()),
         ("journal_entry_v1_queues.hex", version_1_queues()),
         ("journal_entry_v1_settles.hex", version_1_settles()),
+        ("journal_entry_v1_schemas.hex", version_1_schemas()),
     ];
     for (file, entry) in samples {
         let path = frozen(file);
@@ -279,7 +314,7 @@ fn the_frozen_journal_entries_of_version_1_decode_to_the_same_commands_and_back(
 /// A new command must be added to the sample: this match does not compile without it.
 #[test]
 fn the_sample_has_one_of_each_command() {
-    let mut found: Vec<u32> = [version_1(), version_1_queues()]
+    let mut found: Vec<u32> = [version_1(), version_1_queues(), version_1_schemas()]
         .iter()
         .flat_map(|entry| &entry.commands)
         .map(|command| match command {
@@ -299,9 +334,10 @@ fn the_sample_has_one_of_each_command() {
             Command::SeekQueue(_) => 14,
             Command::Receive(_) => 15,
             Command::Settle(_) => 16,
+            Command::Schema(_) => 17,
         })
         .collect();
     found.sort_unstable();
     found.dedup();
-    assert_eq!(found, (1..=16).collect::<Vec<_>>());
+    assert_eq!(found, (1..=17).collect::<Vec<_>>());
 }

@@ -13,10 +13,11 @@ use serde_json::Value;
 /// listed: they see the core and nothing else. The system tests see what users see: the executable.
 const ARROWS: &[(&str, &[&str])] = &[
     ("lakefall-queue", &[]),
+    ("lakefall-schema", &["lakefall-queue"]),
     ("lakefall-storage", &["lakefall-queue"]),
     ("lakefall-service", &["lakefall-queue"]),
     ("lakefall-metadata", &["lakefall-queue", "lakefall-service"]),
-    ("lakefall-gateway", &["lakefall-queue", "lakefall-service", "lakefall-storage", "lakefall-metadata", ROOMS]),
+    ("lakefall-gateway", &["lakefall-queue", "lakefall-service", "lakefall-schema", "lakefall-storage", "lakefall-metadata", ROOMS]),
     ("lakefall-compactor", &["lakefall-queue", "lakefall-service", "lakefall-storage", "lakefall-metadata"]),
     (
         "lakefall",
@@ -43,6 +44,9 @@ const HOMES: &[(&str, &str)] = &[
     ("foyer", "lakefall-storage"),
     ("parquet", "lakefall-storage"),
     ("cel", "lakefall-gateway"),
+    ("jsonschema", "lakefall-schema"),
+    ("protox", "lakefall-schema"),
+    ("prost-reflect", "lakefall-schema"),
     ("hmac", "lakefall-gateway"),
     ("clap", "lakefall"),
 ];

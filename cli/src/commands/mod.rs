@@ -12,6 +12,7 @@ pub(crate) mod produce;
 pub(crate) mod queue;
 pub(crate) mod receive;
 pub(crate) mod recover;
+pub(crate) mod schema;
 pub(crate) mod send;
 mod stored;
 pub(crate) mod topic;
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Metadata(args) => roles::metadata(args),
         Command::Compactor(args) => roles::compactor(args),
         Command::Topic(args) => topic::topic(&args, &client()?, &mut output),
+        Command::Schema(args) => schema::schema(&args, &client()?, &mut output),
         Command::Produce(args) => produce::produce(&args, &client()?, &mut output),
         Command::Consume(args) => consume::consume(&args, &client()?, &mut output),
         Command::Cursor(args) => cursor::cursor(&args, &client()?, &mut output),

@@ -57,8 +57,9 @@ impl Engine {
 
     /// Gives the turn on as soon as the batch has its place in the open segment.
     async fn append_in_turn(&self, caller: &Caller, append: Append, turn: &mut Option<Turn>) -> Result<Appended> {
-        let Append { batch, atomic, idempotency, order, mut admission } = append;
+        let Append { mut batch, atomic, idempotency, order, mut admission } = append;
         check_records(&batch.records)?;
+        self.hold_against_schema(caller, &mut batch, None).await?;
         let order = order.map(OrderKey::Stream);
         if batch.records.iter().any(has_dedup_id) {
             return self.append_deduplicated(caller, batch, atomic, idempotency, order, admission).await;

@@ -37,6 +37,9 @@ impl Engine {
         failpoint::hit("k0");
         let Commit { mut appends, cursors, settlements, idempotency, mut admission } = commit;
         check(&appends, &cursors, &settlements)?;
+        for (at, append) in appends.iter_mut().enumerate() {
+            self.hold_against_schema(caller, append, Some(at)).await?;
+        }
         for attempt in 1.. {
             let Settles { settles, letters, admission: room } = self.queues.settles(caller, settlements.clone()).await?;
             let along = Along { cursors: cursors.clone(), settles, idempotency: idempotency.clone() };

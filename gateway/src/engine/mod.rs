@@ -7,6 +7,7 @@ mod dedup;
 mod queues;
 mod resolve;
 mod resources;
+mod schemas;
 mod streams;
 mod work;
 
@@ -39,6 +40,7 @@ use crate::ingest::{Gate, Ingest, Router};
 pub use crate::queues::ReceiptKeys;
 use crate::queues::{Bell, Mover, Operations, Queues, Requests};
 use crate::read::{Listeners, Reader, follow};
+use crate::schemas::Schemas;
 use crate::topics::Topics;
 
 /// How the engine works.
@@ -78,6 +80,7 @@ pub struct Engine {
     pub(crate) limits: Limits,
     pub(crate) metadata: Arc<dyn Metadata>,
     pub(crate) topics: Arc<Topics>,
+    schemas: Schemas,
     pub(crate) ingest: Ingest,
     pub(crate) gate: Gate,
     pub(crate) router: Arc<Router>,
@@ -117,6 +120,7 @@ impl Engine {
         Arc::new_cyclic(|engine| Self {
             work: work::Work { engine: Weak::clone(engine), operations, requests },
             limits: config.limits,
+            schemas: Schemas::new(Arc::clone(&metadata)),
             metadata,
             topics,
             ingest,

@@ -371,5 +371,6 @@ fn without_delivery(properties: Option<Box<Properties>>) -> Option<Box<Propertie
     properties.deliver_at = None;
     properties.expires_at = None;
     properties.for_queue = None;
+    properties.schema_error = None;
     Some(properties).filter(|properties| !properties.is_empty())
 }

@@ -9,8 +9,8 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
 
-use super::queues;
 use super::text::original;
+use super::{queues, schemas};
 
 /// The last checkpoint, if there is one.
 pub(super) async fn shard_row(db: &mut PgConnection, shard: ShardId) -> Result<Option<ShardRow>, sqlx::Error> {
@@ -28,7 +28,7 @@ pub(super) async fn shard_row(db: &mut PgConnection, shard: ShardId) -> Result<O
 /// Every row of a shard but its extents.
 pub(super) async fn rows(db: &mut PgConnection, shard: ShardId) -> Result<Vec<Row>, sqlx::Error> {
     let mut rows = Vec::new();
-    for (sql, read) in LOADS.iter().chain(queues::LOADS) {
+    for (sql, read) in LOADS.iter().chain(queues::LOADS).chain(schemas::LOADS) {
         let mut found = sqlx::query(*sql).bind(shard.0 as i32).fetch(&mut *db);
         while let Some(row) = found.try_next().await? {
             rows.push(read(&row)?);

@@ -19,6 +19,7 @@ mod plans_tests;
 mod put;
 mod queues;
 mod schema;
+mod schemas;
 mod text;
 
 use std::time::Duration;

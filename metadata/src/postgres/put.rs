@@ -8,8 +8,8 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Postgres};
 
-use super::queues;
 use super::text::stored;
+use super::{queues, schemas};
 
 pub(super) type Query = sqlx::query::Query<'static, Postgres, PgArguments>;
 
@@ -164,7 +164,7 @@ pub(super) async fn put_rows(db: &mut PgConnection, shard: ShardId, checkpoint: 
             Row::Dedup(w) => puts.dedup.push(w),
             Row::Idempotency(w) => puts.idempotency.push(w),
             // Those have a file of their own.
-            Row::Queue(_) | Row::QueuePartition(_) | Row::QueueBlock(_) => {}
+            Row::Queue(_) | Row::QueuePartition(_) | Row::QueueBlock(_) | Row::Subject(_) | Row::Schema(_) => {}
         }
     }
     put(db, &puts.namespaces, |rows| namespaces(shard, rows)).await?;
@@ -175,7 +175,8 @@ pub(super) async fn put_rows(db: &mut PgConnection, shard: ShardId, checkpoint: 
     put(db, &puts.producers, |rows| producers(shard, rows)).await?;
     put(db, &puts.dedup, |rows| dedup(shard, rows)).await?;
     put(db, &puts.idempotency, |rows| idempotency(shard, rows)).await?;
-    queues::put_rows(db, shard, checkpoint).await
+    queues::put_rows(db, shard, checkpoint).await?;
+    schemas::put_rows(db, shard, checkpoint).await
 }
 
 /// Runs a statement for each portion of the rows.
@@ -293,7 +294,7 @@ pub(super) async fn delete_rows(db: &mut PgConnection, shard: ShardId, keys: &[R
             RowKey::Producer((topic, index, id)) => producers.push((topic.0 as i64, index.0 as i32, stored(id))),
             RowKey::Dedup(topic, hash) => hashes.push((topic.0 as i64, Uuid::from_u128(*hash))),
             RowKey::Idempotency(namespace, key) => idempotency.push((namespace.to_string(), stored(key))),
-            RowKey::Queue(_) | RowKey::QueuePartition(..) | RowKey::QueueBlock(..) => {}
+            RowKey::Queue(_) | RowKey::QueuePartition(..) | RowKey::QueueBlock(..) | RowKey::Subject(_) | RowKey::Schema(..) => {}
         }
     }
     put(db, &names, |rows| query(NAMESPACES.delete(), shard).bind(rows.to_vec())).await?;
@@ -315,5 +316,6 @@ pub(super) async fn delete_rows(db: &mut PgConnection, shard: ShardId, keys: &[R
         query(IDEMPOTENCY.delete(), shard).bind(column(rows, |k| k.0.clone())).bind(column(rows, |k| k.1.clone()))
     })
     .await?;
-    queues::delete_rows(db, shard, keys).await
+    queues::delete_rows(db, shard, keys).await?;
+    schemas::delete_rows(db, shard, keys).await
 }

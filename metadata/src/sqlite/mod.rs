@@ -7,6 +7,7 @@
 
 mod journal;
 mod rows;
+mod schemas;
 mod tables;
 
 use std::fs::File;

@@ -6,13 +6,13 @@ use prost::Message;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Row as _, Sqlite, SqliteConnection};
 
-use super::store_error;
+use super::{schemas, store_error};
 use crate::queues;
 use crate::store::StoreError;
 
-type Query = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
+pub(super) type Query = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
 
-fn put(sql: &'static str, shard: ShardId) -> Query {
+pub(super) fn put(sql: &'static str, shard: ShardId) -> Query {
     sqlx::query(sql).bind(i64::from(shard.0))
 }
 
@@ -103,6 +103,8 @@ pub(super) async fn put_row(tx: &mut SqliteConnection, shard: ShardId, row: &Row
             .bind(queues::finished(w))
             .bind(queues::entries(w))
             .bind(queues::block_state(w)),
+        Row::Subject(w) => schemas::put_subject(shard, w),
+        Row::Schema(w) => schemas::put_schema(shard, w),
     };
     query.execute(tx).await.map(|_| ())
 }
@@ -147,18 +149,25 @@ pub(super) async fn delete_row(tx: &mut SqliteConnection, shard: ShardId, key: &
                 .bind(i64::from(index.0))
                 .bind(*block as i64)
         }
+        RowKey::Subject((namespace, name)) => schemas::delete_subject(shard, namespace, name),
+        RowKey::Schema((namespace, subject), version) => schemas::delete_schema(shard, namespace, subject, *version),
     };
     query.execute(tx).await.map(|_| ())
 }
 
 /// Every row of a shard but its extents.
 pub(super) async fn load_rows(tx: &mut SqliteConnection, shard: ShardId) -> Result<Vec<Row>, StoreError> {
-    // A database that was last written by a program from before queues, and is only looked at.
-    let queues =
-        sqlx::query("SELECT 1 FROM sqlite_schema WHERE name = 'queue_blocks'").fetch_optional(&mut *tx).await.map_err(store_error)?;
+    // A database that was last written by an earlier program, and is only looked at, may have no such tables.
+    let mut loads = LOADS.to_vec();
+    for (table, more) in [("queue_blocks", QUEUE_LOADS), ("schemas", schemas::LOADS)] {
+        let known = sqlx::query("SELECT 1 FROM sqlite_schema WHERE name = ?1").bind(table).fetch_optional(&mut *tx).await;
+        if known.map_err(store_error)?.is_some() {
+            loads.extend_from_slice(more);
+        }
+    }
     let mut rows = Vec::new();
-    for (sql, read) in LOADS.iter().chain(queues.map_or(&[][..], |_| QUEUE_LOADS)) {
-        let found = sqlx::query(*sql).bind(i64::from(shard.0)).fetch_all(&mut *tx).await.map_err(store_error)?;
+    for (sql, read) in loads {
+        let found = sqlx::query(sql).bind(i64::from(shard.0)).fetch_all(&mut *tx).await.map_err(store_error)?;
         for row in &found {
             rows.push(read(row).map_err(|e| StoreError::Corrupt(e.to_string()))?);
         }
@@ -166,7 +175,7 @@ pub(super) async fn load_rows(tx: &mut SqliteConnection, shard: ShardId) -> Resu
     Ok(rows)
 }
 
-type Read = fn(&sqlx::sqlite::SqliteRow) -> Result<Row, Box<dyn std::error::Error + Send + Sync>>;
+pub(super) type Read = fn(&sqlx::sqlite::SqliteRow) -> Result<Row, Box<dyn std::error::Error + Send + Sync>>;
 
 const LOADS: &[(&str, Read)] = &[
     ("SELECT name, version, created_ms, description FROM namespaces WHERE shard = ?1", |r| {

@@ -65,3 +65,14 @@ CREATE TABLE IF NOT EXISTS queue_blocks (
     finished INTEGER NOT NULL, entries INTEGER NOT NULL, state BLOB NOT NULL,
     PRIMARY KEY (shard, queue, topic, partition, block)
 );
+CREATE TABLE IF NOT EXISTS subjects (
+    shard INTEGER NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, revision INTEGER NOT NULL, created_ms INTEGER NOT NULL,
+    compatibility INTEGER NOT NULL, next_version INTEGER NOT NULL,
+    PRIMARY KEY (shard, namespace, name)
+) WITHOUT ROWID;
+-- `definition` is protobuf (SchemaText).
+CREATE TABLE IF NOT EXISTS schemas (
+    shard INTEGER NOT NULL, namespace TEXT NOT NULL, subject TEXT NOT NULL, version INTEGER NOT NULL, id INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL, definition BLOB NOT NULL,
+    PRIMARY KEY (shard, namespace, subject, version)
+);

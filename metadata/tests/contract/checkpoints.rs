@@ -72,6 +72,8 @@ fn kind(row: &Row) -> usize {
         Row::Queue(_) => 8,
         Row::QueuePartition(_) => 9,
         Row::QueueBlock(_) => 10,
+        Row::Subject(_) => 11,
+        Row::Schema(_) => 12,
     }
 }
 

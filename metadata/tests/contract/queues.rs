@@ -49,7 +49,7 @@ fn all_finished(queue: u64, number: u64) -> Row {
 }
 
 /// Writes the rows with a checkpoint, and deletes these.
-async fn written(bench: &mut Bench, rows: &[Row], gone: &[RowKey]) {
+pub(crate) async fn written(bench: &mut Bench, rows: &[Row], gone: &[RowKey]) {
     bench.group(Vec::new()).await;
     let mut checkpoint = bench.ledger.checkpoint();
     checkpoint.puts.extend_from_slice(rows);

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::rows::proto;
 use super::{Atom, Command, DedupClaim, LayoutRun, ProposedExtent, RetiredExtent, SegmentCommit, Slice, SliceCondition};
-use super::{lenient, queue_codec};
+use super::{lenient, queue_codec, schema_codec};
 use crate::error::Error;
 use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, QueueName, SegmentId, TopicId, TopicName};
 use crate::time::Timestamp;
@@ -154,6 +154,7 @@ pub(super) fn command_to_proto(command: &Command) -> proto::Command {
         Command::SeekQueue(seek) => Kind::SeekQueue(queue_codec::seek_to_proto(seek)),
         Command::Receive(receive) => Kind::Receive(queue_codec::receive_to_proto(receive)),
         Command::Settle(settle) => Kind::Settle(queue_codec::settle_to_proto(settle)),
+        Command::Schema(command) => Kind::Schema(schema_codec::command_to_proto(command)),
         Command::RefuseSegments { segments } => {
             Kind::RefuseSegments(proto::RefuseSegments { segments: segments.iter().copied().map(uuid_bytes).collect() })
         }
@@ -217,6 +218,7 @@ pub(super) fn command_from_proto(wire: proto::Command) -> Decoded<Command> {
         Kind::SeekQueue(w) => Command::SeekQueue(queue_codec::seek_from_proto(w)?),
         Kind::Receive(w) => Command::Receive(queue_codec::receive_from_proto(w)?),
         Kind::Settle(w) => Command::Settle(queue_codec::settle_from_proto(w)?),
+        Kind::Schema(w) => Command::Schema(Box::new(schema_codec::command_from_proto(w)?)),
     })
 }
 

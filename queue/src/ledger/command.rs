@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::queues::{PutQueue, ReceiveMessages, Received, SeekQueue, SettleMessages, SettledRun};
+use super::schemas::{SchemaCommand, SchemaReply};
 use crate::error::Error;
 use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, TopicId, TopicName};
 use crate::queue::Queue;
@@ -47,6 +48,8 @@ pub enum Command {
     Receive(ReceiveMessages),
     /// Settles leases.
     Settle(SettleMessages),
+    /// Changes the schemas of a subject.
+    Schema(Box<SchemaCommand>),
 }
 
 /// A segment that is stored, and what it proposes.
@@ -174,6 +177,8 @@ pub enum Reply {
     Received(Box<Received>),
     /// To `Settle`.
     Settled(Vec<SettledRun>),
+    /// To `Schema`, but for deletes.
+    Schema(Box<SchemaReply>),
     /// To the others.
     Done,
 }

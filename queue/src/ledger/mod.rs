@@ -28,6 +28,8 @@ mod queue_codec;
 mod queues;
 mod reply_codec;
 mod rows;
+mod schema_codec;
+mod schemas;
 mod topics;
 mod windows;
 pub mod wire;
@@ -42,6 +44,7 @@ pub use partition::Partition;
 pub use query::{Answer, JournalPosition, Located, ObjectStatus, Query, Reclaimable};
 pub use queues::*;
 pub use rows::{Checkpoint, Row, RowKey, ShardRow, proto};
+pub use schemas::{SchemaAnswer, SchemaCommand, SchemaQuery, SchemaReply};
 pub use windows::IDEMPOTENCY_WINDOW;
 
 use crate::error::{Error, Result};
@@ -72,6 +75,7 @@ pub struct Ledger {
     dedup: windows::Dedup,
     idempotency: windows::IdempotencyWindow,
     queues: queues::Queues,
+    schemas: schemas::Schemas,
     dirty: BTreeSet<RowKey>,
     notices: Vec<Notice>,
 }
@@ -134,6 +138,7 @@ impl Ledger {
             dedup: windows::Dedup::default(),
             idempotency: windows::IdempotencyWindow::default(),
             queues: queues::Queues::default(),
+            schemas: schemas::Schemas::default(),
             dirty: BTreeSet::new(),
             notices: Vec::new(),
         }
@@ -183,6 +188,7 @@ impl Ledger {
             Command::SeekQueue(seek) => self.seek_queue(seek).into(),
             Command::Receive(receive) => self.receive(receive, now),
             Command::Settle(settle) => self.settle(settle, now),
+            Command::Schema(command) => self.change_schemas(command, now),
         }
     }
 
@@ -255,8 +261,8 @@ impl Ledger {
             || Error::NamespaceNotFound(name.clone()),
         )?;
         let used = |ns: &NamespaceName| ns == name;
-        let has_queues = self.queues.has_some(name);
-        if has_queues || self.names.keys().any(|(ns, _)| used(ns)) || self.cursors.keys().any(|(ns, ..)| used(ns)) {
+        let has_others = self.queues.has_some(name) || self.schemas.has_some(name);
+        if has_others || self.names.keys().any(|(ns, _)| used(ns)) || self.cursors.keys().any(|(ns, ..)| used(ns)) {
             return Err(Error::NamespaceNotEmpty(name.clone()));
         }
         if *name == NamespaceName::default_name() {

@@ -5,7 +5,8 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use super::{
-    CursorKey, Extent, FreeMessages, Ledger, PartitionKey, Peeked, QueueNumbers, Refusal, RetiredExtent, SettleMessages, SettledRun,
+    CursorKey, Extent, FreeMessages, Ledger, PartitionKey, Peeked, QueueNumbers, Refusal, RetiredExtent, SchemaAnswer, SchemaQuery,
+    SettleMessages, SettledRun,
 };
 use crate::error::{Error, Result};
 use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, TopicId, TopicName};
@@ -70,6 +71,8 @@ pub enum Query {
     Objects(Vec<SegmentId>),
     /// How far the journal is.
     Position,
+    /// Schemas.
+    Schema(Box<SchemaQuery>),
     /// One queue.
     Queue(NamespaceName, QueueName),
     /// A namespace's queues by name.
@@ -120,6 +123,8 @@ pub enum Answer {
     Objects(Vec<Option<ObjectStatus>>),
     /// To `Position`.
     Position(JournalPosition),
+    /// To `Schema`.
+    Schema(Box<SchemaAnswer>),
     /// To `Queue`.
     Queue(Box<Queue>),
     /// To `Queues`.
@@ -244,6 +249,7 @@ impl Ledger {
                 let of = self.queues_from(namespace, QueueName::from(&first_name(page)));
                 Ok(Answer::Queues(paged(page, of, |queue| queue.name.to_string())))
             }
+            Query::Schema(query) => self.query_schemas(query).map(|answer| Answer::Schema(Box::new(answer))),
             Query::QueueNumbers(queue) => self.queue_numbers(*queue),
             Query::QueuePeek(queue, most) => self.queue_peek(*queue, *most),
             Query::QueueLeases(leases) => Ok(self.queue_leases(leases)),
@@ -340,12 +346,12 @@ impl From<&Extent> for RetiredExtent {
 }
 
 /// The smallest name that a page may begin with.
-fn first_name(page: &PageRequest) -> TopicName {
+pub(super) fn first_name(page: &PageRequest) -> TopicName {
     let first = || TopicName::new("0").unwrap_or_else(|_| unreachable!("0 is a name"));
     page.after.as_deref().and_then(|after| TopicName::new(after).ok()).unwrap_or_else(first)
 }
 
-fn paged<T>(page: &PageRequest, items: impl Iterator<Item = T>, name: impl Fn(&T) -> String) -> Page<T> {
+pub(super) fn paged<T>(page: &PageRequest, items: impl Iterator<Item = T>, name: impl Fn(&T) -> String) -> Page<T> {
     let mut rest = items.skip_while(|item| page.after.as_ref().is_some_and(|after| name(item) <= *after));
     let items: Vec<T> = rest.by_ref().take(page.limit).collect();
     let more = rest.next().is_some();

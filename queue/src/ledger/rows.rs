@@ -11,9 +11,12 @@ use super::objects::Object;
 use super::queue_codec::{queue_from_proto, queue_to_proto};
 use super::queues::QueueRows;
 use super::reply_codec::{acks_from_proto, acks_to_proto, reply_from_proto, reply_to_proto};
+use super::schema_codec::{schema_key, subject_key};
 use super::windows::{DedupEntry, Producer, ProducerBatch, Remembered, RememberedReply};
 use super::{CursorKey, EntryError, Extent, Ledger, Partition, ProducerKey};
-use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, QueueId, SegmentId, ShardId, TopicId, TopicName};
+use crate::id::{
+    CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, QueueId, SegmentId, ShardId, SubjectName, TopicId, TopicName,
+};
 use crate::time::Timestamp;
 use crate::topic::Topic;
 use crate::verbs::Namespace;
@@ -58,6 +61,10 @@ pub enum RowKey {
     QueuePartition(QueueId, TopicId, PartitionIndex),
     /// What a queue knows of a block of messages.
     QueueBlock(QueueId, TopicId, PartitionIndex, u64),
+    /// A subject.
+    Subject((NamespaceName, SubjectName)),
+    /// A version of a subject.
+    Schema((NamespaceName, SubjectName), u32),
 }
 
 /// A row as it is to be written.
@@ -76,6 +83,8 @@ pub enum Row {
     Queue(proto::QueueRow),
     QueuePartition(proto::QueuePartitionRow),
     QueueBlock(proto::QueueBlockRow),
+    Subject(proto::SubjectRow),
+    Schema(proto::SchemaRow),
 }
 
 /// What changed since the last checkpoint: to be written in one transaction.
@@ -220,6 +229,7 @@ impl Ledger {
         keys.extend(self.dedup.by_hash.keys().map(|(topic, hash)| RowKey::Dedup(*topic, *hash)));
         keys.extend(self.idempotency.by_key.keys().map(|(ns, key)| RowKey::Idempotency(ns.clone(), key.clone())));
         keys.extend(self.queues.keys());
+        keys.extend(self.schemas.keys());
         keys
     }
 
@@ -236,6 +246,8 @@ impl Ledger {
                 Row::Idempotency(idempotency_row(ns, key, self.idempotency.by_key.get(&(ns.clone(), key.clone()))?))
             }
             RowKey::Queue(_) | RowKey::QueuePartition(..) | RowKey::QueueBlock(..) => return self.queues.row(key),
+            RowKey::Subject(key) => return self.subject_row(key),
+            RowKey::Schema(key, version) => return self.schema_row(key, *version),
         })
     }
 
@@ -267,6 +279,8 @@ impl Ledger {
                 self.dedup.by_hash.insert((topic, hash), entry);
             }
             Row::Idempotency(w) => self.restore_idempotency(w)?,
+            Row::Subject(w) => self.restore_subject(&w)?,
+            Row::Schema(w) => self.restore_schema(w)?,
             // Taken before, as they are to be restored in order.
             Row::Queue(_) | Row::QueuePartition(_) | Row::QueueBlock(_) => {}
         }
@@ -347,6 +361,8 @@ impl Row {
             Row::Queue(w) => RowKey::Queue(QueueId(w.id)),
             Row::QueuePartition(w) => RowKey::QueuePartition(QueueId(w.queue), TopicId(w.topic), PartitionIndex(w.partition)),
             Row::QueueBlock(w) => RowKey::QueueBlock(QueueId(w.queue), TopicId(w.topic), PartitionIndex(w.partition), w.block),
+            Row::Subject(w) => subject_key(w)?,
+            Row::Schema(w) => schema_key(w)?,
         })
     }
 
@@ -365,6 +381,8 @@ impl Row {
             Row::Queue(w) => w.encode_length_delimited_to_vec(),
             Row::QueuePartition(w) => w.encode_length_delimited_to_vec(),
             Row::QueueBlock(w) => w.encode_length_delimited_to_vec(),
+            Row::Subject(w) => w.encode_length_delimited_to_vec(),
+            Row::Schema(w) => w.encode_length_delimited_to_vec(),
         }
     }
 }

@@ -60,6 +60,7 @@ impl Ledger {
                 format!("a topic's partitions cannot be taken away: it has {}", topic.config.partitions),
             ));
         }
+        self.check_topic_schema(namespace, config)?;
         let topic = Topic {
             namespace: namespace.clone(),
             name: name.clone(),
@@ -155,7 +156,7 @@ impl Ledger {
         Applied { reply: Ok(Reply::Done), changed }
     }
 
-    fn notify_topic(&mut self, topic: &Topic) {
+    pub(super) fn notify_topic(&mut self, topic: &Topic) {
         self.notices.push(Notice::TopicChanged { namespace: topic.namespace.clone(), name: topic.name.clone(), topic: topic.id });
     }
 }

@@ -211,7 +211,12 @@ impl Lab {
             }
             Command::Retire { topic, partition, extents } => self.compare_retire((*topic, *partition), extents, applied),
             Command::ForgetObjects { objects } => self.compare_forget(objects, applied.changed),
-            Command::PutQueue(_) | Command::DeleteQueue { .. } | Command::SeekQueue(_) | Command::Receive(_) | Command::Settle(_) => {
+            Command::PutQueue(_)
+            | Command::DeleteQueue { .. }
+            | Command::SeekQueue(_)
+            | Command::Receive(_)
+            | Command::Settle(_)
+            | Command::Schema(_) => {
                 panic!("queues have a lab of their own")
             }
         }

@@ -89,6 +89,6 @@ fn key_of(row: &Row) -> RowKey {
         Row::Producer(w) => RowKey::Producer((TopicId(w.topic), PartitionIndex(w.partition), w.id.as_str().into())),
         Row::Dedup(w) => RowKey::Dedup(TopicId(w.topic), hash(&w.hash)),
         Row::Idempotency(w) => RowKey::Idempotency(NamespaceName::new(&w.namespace).unwrap(), w.key.as_str().into()),
-        Row::Queue(_) | Row::QueuePartition(_) | Row::QueueBlock(_) => row.key().unwrap(),
+        Row::Queue(_) | Row::QueuePartition(_) | Row::QueueBlock(_) | Row::Subject(_) | Row::Schema(_) => row.key().unwrap(),
     }
 }

@@ -2,6 +2,8 @@
 
 #[path = "queues.rs"]
 pub(crate) mod queues;
+#[path = "schemas.rs"]
+pub(crate) mod schemas;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +89,7 @@ pub(crate) fn config() -> impl Strategy<Value = TopicConfig> {
             urgency,
             dedup_window: Duration::from_millis(dedup_ms),
             max_record_bytes,
+            ..TopicConfig::default()
         },
     )
 }
@@ -167,6 +170,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         (topic_id(), partition(), vec(retired, 0..4)).prop_map(|(topic, partition, extents)| Command::Retire { topic, partition, extents }),
         vec(segment(), 0..4).prop_map(|objects| Command::ForgetObjects { objects }),
         queues::command(),
+        schemas::command(),
     ]
 }
 
@@ -199,6 +203,7 @@ pub(crate) fn query() -> impl Strategy<Value = Query> {
         vec(segment(), 0..4).prop_map(Query::Objects),
         Just(Query::Position),
         queues::query(),
+        schemas::query(),
     ]
 }
 
@@ -267,6 +272,7 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
             time
         })),
         queues::answer(),
+        schemas::answer(),
     ]
 }
 
@@ -316,6 +322,7 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
         vec(segment(), 0..4).prop_map(Reply::Refused),
         Just(Reply::Done),
         queues::reply(),
+        schemas::reply(),
     ]
 }
 
@@ -346,5 +353,6 @@ pub(crate) fn error() -> impl Strategy<Value = Error> {
         (segment(), ".{0,9}").prop_map(|(object, reason)| Error::DataUnavailable { object, reason }),
         ".{0,9}".prop_map(Error::Internal),
         queues::error(),
+        schemas::error(),
     ]
 }

@@ -12,6 +12,7 @@ const EXPIRES_AT: &str = "lakefall.expires_at";
 const CORRELATION_ID: &str = "lakefall.correlation_id";
 const REPLY_TO: &str = "lakefall.reply_to";
 const FOR_QUEUE: &str = "lakefall.for_queue";
+const SCHEMA_ERROR: &str = "lakefall.schema_error";
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
@@ -26,6 +27,7 @@ pub(crate) fn for_each(properties: &Properties, mut each: impl FnMut(&str, &str)
         correlation_id,
         reply_to,
         for_queue,
+        schema_error,
         traceparent,
         tracestate,
     } = properties;
@@ -35,6 +37,7 @@ pub(crate) fn for_each(properties: &Properties, mut each: impl FnMut(&str, &str)
         (CORRELATION_ID, correlation_id),
         (REPLY_TO, reply_to),
         (FOR_QUEUE, for_queue),
+        (SCHEMA_ERROR, schema_error),
         (TRACEPARENT, traceparent),
         (TRACESTATE, tracestate),
     ];
@@ -71,6 +74,7 @@ pub(crate) fn absorb(properties: &mut Option<Box<Properties>>, name: &[u8], valu
         CORRELATION_ID => text(&mut into.correlation_id, value),
         REPLY_TO => text(&mut into.reply_to, value),
         FOR_QUEUE => text(&mut into.for_queue, value),
+        SCHEMA_ERROR => text(&mut into.schema_error, value),
         TRACEPARENT => text(&mut into.traceparent, value),
         TRACESTATE => text(&mut into.tracestate, value),
         PRIORITY => number(&mut into.priority, value, |priority: u8| priority),

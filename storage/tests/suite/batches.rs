@@ -136,11 +136,11 @@ fn any_text() -> impl Strategy<Value = Option<Arc<str>>> {
 
 prop_compose! {
     fn any_properties()(
-        texts in proptest::array::uniform7(any_text()),
+        texts in proptest::array::uniform8(any_text()),
         priority in proptest::option::of(0..=9_u8),
         times in proptest::array::uniform2(proptest::option::of(any::<i64>().prop_map(Timestamp::from_millis))),
     ) -> Option<Box<Properties>> {
-        let [dedup_id, ordering_key, correlation_id, reply_to, traceparent, tracestate, for_queue] = texts;
+        let [dedup_id, ordering_key, correlation_id, reply_to, traceparent, tracestate, for_queue, schema_error] = texts;
         let [deliver_at, expires_at] = times;
         let all = Properties {
             dedup_id,
@@ -151,6 +151,7 @@ prop_compose! {
             correlation_id,
             reply_to,
             for_queue,
+            schema_error,
             traceparent,
             tracestate,
         };

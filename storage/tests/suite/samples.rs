@@ -29,6 +29,7 @@ pub(crate) fn records() -> Vec<(Record, Timestamp)> {
         correlation_id: Some("c".into()),
         reply_to: Some("replies".into()),
         for_queue: None,
+        schema_error: None,
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         tracestate: Some("a=b".into()),
     };

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lakefall_queue::time::parse_duration;
 use lakefall_queue::verbs::{Caller, PageRequest, Precondition};
-use lakefall_queue::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, Timestamp, TopicName};
+use lakefall_queue::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, SubjectName, Timestamp, TopicName};
 use percent_encoding::percent_decode_str;
 
 use crate::problem::{self, Problem, Result};
@@ -62,6 +62,11 @@ impl PathNames {
     /// `{binding}`.
     pub(crate) fn binding(&self) -> Result<BindingName> {
         Ok(BindingName::new(self.get("binding"))?)
+    }
+
+    /// `{subject}`.
+    pub(crate) fn subject(&self) -> Result<SubjectName> {
+        Ok(SubjectName::new(self.get("subject"))?)
     }
 
     /// `{namespace}`.

@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 
 use crate::queues::{self, bindings, receive, redrive, settle, upkeep};
-use crate::{commit, cursors, namespaces, produce, read, schema, topics};
+use crate::{commit, cursors, namespaces, produce, read, schema, schemas, topics};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,6 +16,8 @@ use crate::{commit, cursors, namespaces, produce, read, schema, topics};
         bindings::list, bindings::put, bindings::get, bindings::delete, upkeep::stats, upkeep::purge, upkeep::seek,
         queues::send, receive::receive, receive::messages_stream, settle::ack, settle::nack, settle::extend, settle::reject,
         receive::peek, upkeep::cancel, receive::dead_letters, redrive::redrive, redrive::get, redrive::cancel,
+        schemas::list, schemas::describe, schemas::delete_all, schemas::register, schemas::versions, schemas::get, schemas::delete,
+        schemas::compatibility, schemas::get_config, schemas::put_config,
         commit::commit,
         namespaces::create, namespaces::list, namespaces::put, namespaces::get, namespaces::delete,
     ),
@@ -27,6 +29,7 @@ use crate::{commit, cursors, namespaces, produce, read, schema, topics};
         (name = "messages", description = "Sending, receiving, settling, dead letters"),
         (name = "operations", description = "Long work that goes on by itself"),
         (name = "cursors", description = "Named consumer positions"),
+        (name = "schemas", description = "What records look like: versions, compatibility"),
         (name = "commit", description = "Many changes, all or nothing"),
         (name = "namespaces", description = "Tenants"),
     )

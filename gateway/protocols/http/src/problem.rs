@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
+use lakefall_queue::error::InvalidRecord;
 use lakefall_queue::{Error, Outcome};
 use serde_json::{Map, Value, json};
 
@@ -49,6 +50,7 @@ codes! {
     RECEIPT_NOT_FOUND = "receipt_not_found", NOT_FOUND, "The receipt is of another queue";
     MESSAGE_NOT_FOUND = "message_not_found", NOT_FOUND, "There is no such message in the queue";
     OPERATION_NOT_FOUND = "operation_not_found", NOT_FOUND, "There is no such operation";
+    SCHEMA_NOT_FOUND = "schema_not_found", NOT_FOUND, "There is no such schema";
     ROUTE_NOT_FOUND = "route_not_found", NOT_FOUND, "There is nothing at this path";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this method";
     NOT_ACCEPTABLE = "not_acceptable", NOT_ACCEPTABLE, "No acceptable media type";
@@ -66,6 +68,8 @@ codes! {
     QUEUE_WITHOUT_TOPIC = "queue_without_topic", CONFLICT, "The queue has no topic any more";
     DEAD_LETTER_CYCLE = "dead_letter_cycle", CONFLICT, "Dead letters would come back to their queue";
     DEAD_LETTER_QUEUE_TAKEN = "dead_letter_queue_taken", CONFLICT, "The queue of dead letters reads something else";
+    SCHEMA_IN_USE = "schema_in_use", CONFLICT, "A topic uses the schema";
+    SCHEMA_INCOMPATIBLE = "schema_incompatible", CONFLICT, "The schema is not compatible with the one before";
     OFFSET_TRIMMED = "offset_trimmed", GONE, "The offset is below the log start";
     PRECONDITION_FAILED = "precondition_failed", PRECONDITION_FAILED, "The condition does not hold";
     VERSION_MISMATCH = "version_mismatch", PRECONDITION_FAILED, "The resource changed";
@@ -74,6 +78,8 @@ codes! {
     URI_TOO_LONG = "uri_too_long", URI_TOO_LONG, "The URI is too long";
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The media type is not taken here";
     UNSUPPORTED_ENCODING = "unsupported_encoding", UNSUPPORTED_MEDIA_TYPE, "The content encoding is not known";
+    SCHEMA_INVALID = "schema_invalid", UNPROCESSABLE_ENTITY, "This is no schema that could be used";
+    RECORD_INVALID = "record_invalid", UNPROCESSABLE_ENTITY, "A record does not match the topic's schema";
     QUEUE_FULL = "queue_full", TOO_MANY_REQUESTS, "The queue is full";
     HEADERS_TOO_LARGE = "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "Too many or too large headers";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "A defect in Lakefall";
@@ -290,6 +296,15 @@ impl From<Error> for Problem {
                 Problem::new(NO_REPLY, detail).with("topic", topic.as_str()).with("partition", partition.0).with("offset", offset.0)
             }
             Error::OperationNotFound(_) => Problem::new(OPERATION_NOT_FOUND, detail),
+            Error::SchemaNotFound { .. } => Problem::new(SCHEMA_NOT_FOUND, detail),
+            Error::SchemaInUse { topic, .. } => Problem::new(SCHEMA_IN_USE, detail).with("topic", topic.as_str()),
+            Error::SchemaInvalid(wrong) => Problem::new(SCHEMA_INVALID, detail).at(format!("/schema{}", wrong.pointer), wrong.reason),
+            Error::SchemaIncompatible { version, reasons, .. } => {
+                reasons.into_iter().fold(Problem::new(SCHEMA_INCOMPATIBLE, detail).with("version", version), |problem, wrong| {
+                    problem.at(format!("/schema{}", wrong.pointer), wrong.reason)
+                })
+            }
+            Error::RecordsInvalid(records) => invalid_records(detail, records),
             Error::Unavailable { retry_after, .. } => Problem::new(NOT_COMMITTED, detail).after(retry_after),
             Error::Unknown { .. } => Problem::new(OUTCOME_UNKNOWN, detail),
             Error::DataUnavailable { .. } => {
@@ -305,6 +320,18 @@ impl From<Error> for Problem {
         problem.0.outcome = outcome;
         problem
     }
+}
+
+/// Names the records that do not match, and the places in their values.
+fn invalid_records(detail: String, records: Vec<InvalidRecord>) -> Problem {
+    let first = records.first().map_or(0, |first| first.record as u64 + 1);
+    records.into_iter().fold(
+        Problem::new(RECORD_INVALID, detail).with("record", first),
+        |problem, InvalidRecord { append, record, wrong }| {
+            let append = append.map_or_else(String::new, |append| format!("/appends/{append}"));
+            problem.at(format!("{append}/records/{record}/value{}", wrong.pointer), wrong.reason)
+        },
+    )
 }
 
 /// Reads what serde_json says: which field, and of which record.

@@ -11,7 +11,7 @@ use lakefall_queue::verbs::Verbs;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::RequestMetrics;
-use crate::{commit, cursors, docs, edge, namespaces, produce, queues, read, topics};
+use crate::{commit, cursors, docs, edge, namespaces, produce, queues, read, schemas, topics};
 
 /// What the room is told by the gateway.
 #[derive(Clone, Debug)]
@@ -79,6 +79,16 @@ fn queue_routes() -> Router<App> {
         .route("/v1/operations/{operation}/cancel", post(redrive::cancel))
 }
 
+fn schema_routes() -> Router<App> {
+    Router::new()
+        .route("/v1/schemas", get(schemas::list))
+        .route("/v1/schemas/{subject}", get(schemas::describe).delete(schemas::delete_all))
+        .route("/v1/schemas/{subject}/versions", get(schemas::versions).post(schemas::register))
+        .route("/v1/schemas/{subject}/versions/{version}", get(schemas::get).delete(schemas::delete))
+        .route("/v1/schemas/{subject}/compatibility", post(schemas::compatibility))
+        .route("/v1/schemas/{subject}/config", get(schemas::get_config).put(schemas::put_config))
+}
+
 /// The native API: `/v1/…` and `/docs`. The caller serves it; connections, timeouts, TLS and credentials are its own.
 pub fn router(verbs: Arc<dyn Verbs>, ambient: Ambient, settings: HttpSettings) -> Router {
     let api: App = Arc::new(Api { verbs, ambient, settings, metrics: RequestMetrics::default() });
@@ -99,6 +109,7 @@ pub fn router(verbs: Arc<dyn Verbs>, ambient: Ambient, settings: HttpSettings) -
         .route("/v1/namespaces", get(namespaces::list).post(namespaces::create))
         .route("/v1/namespaces/{namespace}", put(namespaces::put).get(namespaces::get).delete(namespaces::delete))
         .merge(queue_routes())
+        .merge(schema_routes())
         .route("/v1/openapi.json", get(docs::openapi))
         .route("/docs", get(docs::page))
         .fallback(edge::not_found)

@@ -4,6 +4,7 @@
 
 mod fake;
 mod queues;
+mod schemas;
 
 use std::io::Write;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! What may be asked again when it is not known whether it was done: after a connection broke, or an owner died, between
 //! the ask and its answer. What certainly was not done may always be asked again.
 
-use lakefall_queue::ledger::{Command, SettleAction};
+use lakefall_queue::ledger::{Command, SchemaCommand, SettleAction};
 
 /// Whether asking twice is as good as asking once, whatever others did in between.
 ///
@@ -29,6 +29,8 @@ pub(super) fn is_repeatable(command: &Command) -> bool {
         Command::Settle(_) => true,
         // A second one would lease other messages, and those of the first wait until their leases are over.
         Command::Receive(_) => false,
+        // The text is there already, and its version is the answer.
+        Command::Schema(command) => matches!(**command, SchemaCommand::Put { .. }),
         // A second one would raise the version again, trip over the first one's condition, undo what another wrote in
         // between, or delete what was created anew.
         Command::PutNamespace { .. }

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use lakefall_queue::ShardId;
 use lakefall_queue::error::{Error, Result};
-use lakefall_queue::ledger::{Query, Reply, wire};
+use lakefall_queue::ledger::{Query, Reply, SchemaQuery, wire};
 use prost::Message;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -193,6 +193,12 @@ fn bounded(query: Query) -> Query {
         Query::Queues(namespace, mut page) => {
             page.limit = page.limit.min(LIST);
             Query::Queues(namespace, page)
+        }
+        Query::Schema(mut query) => {
+            if let SchemaQuery::Subjects(_, page) = &mut *query {
+                page.limit = page.limit.min(LIST);
+            }
+            Query::Schema(query)
         }
         Query::QueuePeek(queue, max) => Query::QueuePeek(queue, max.min(LIST as u32)),
         Query::QueueFree { queue, topic, partition, from, most } => {

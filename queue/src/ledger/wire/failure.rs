@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::super::codec::{Decoded, Malformed, segment_id, uuid_bytes};
 use super::super::rows::proto;
 use crate::error::{Error, Outcome};
-use crate::id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, TopicName};
+use crate::id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, SubjectName, TopicName};
 
 /// The kinds of things that errors name; another program's may have more.
-const THINGS: [&str; 12] = [
+const THINGS: [&str; 13] = [
+    "subject",
     "namespace",
     "topic",
     "cursor",
@@ -91,6 +92,14 @@ pub(super) fn to_proto(error: &Error) -> proto::Failure {
             ..named(Kind::NoReply, topic.as_str())
         },
         Error::OperationNotFound(id) => told(Kind::OperationNotFound, id),
+        Error::SchemaNotFound { subject, version } => {
+            proto::Failure { given: version.map_or(0, u64::from), ..named(Kind::SchemaNotFound, subject.as_str()) }
+        }
+        Error::SchemaInUse { subject, topic } => proto::Failure { text: topic.to_string(), ..named(Kind::SchemaInUse, subject.as_str()) },
+        // A gateway's own; no ledger answers them.
+        Error::SchemaInvalid(_) | Error::SchemaIncompatible { .. } | Error::RecordsInvalid(_) => {
+            proto::Failure { text: error.to_string(), ..named(Kind::Invalid, "schema") }
+        }
     }
 }
 
@@ -141,6 +150,11 @@ pub(super) fn from_proto(wire: proto::Failure) -> Decoded<Error> {
             waited: Duration::from_millis(wire.retry_after_ms),
         },
         Kind::OperationNotFound => Error::OperationNotFound(wire.text),
+        Kind::SchemaNotFound => Error::SchemaNotFound {
+            subject: SubjectName::new(&wire.name)?,
+            version: Some(small(wire.given)?).filter(|version| *version > 0),
+        },
+        Kind::SchemaInUse => Error::SchemaInUse { subject: SubjectName::new(&wire.name)?, topic: TopicName::new(&wire.text)? },
     })
 }
 

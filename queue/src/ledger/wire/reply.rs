@@ -6,6 +6,7 @@ use super::super::codec::{Decoded, required, segment_ids, uuid_bytes};
 use super::super::queue_codec::{queue_from_proto, queue_to_proto};
 use super::super::reply_codec::{reply_from_proto, reply_to_proto};
 use super::super::rows::{namespace_from_row, namespace_row, proto, topic_from_row, topic_row};
+use super::super::schema_codec;
 use super::Reply;
 use super::answer::{cursor_from_proto, cursor_to_proto};
 use super::queues;
@@ -23,6 +24,7 @@ pub(super) fn to_proto(reply: &Reply) -> proto::Reply {
         Reply::Done => Kind::Done(true),
         Reply::Queue(queue, created) => Kind::Queue(proto::QueueReply { queue: Some(queue_to_proto(queue)), created: *created }),
         Reply::Received(received) => Kind::Received(queues::received_to_proto(received)),
+        Reply::Schema(reply) => Kind::Schema(schema_codec::reply_to_proto(reply)),
         Reply::Settled(runs) => Kind::Settled(queues::settled_to_proto(runs)),
     };
     proto::Reply { kind: Some(kind) }
@@ -39,6 +41,7 @@ pub(super) fn from_proto(wire: proto::Reply) -> Decoded<Reply> {
         Kind::Done(_) => Reply::Done,
         Kind::Queue(w) => Reply::Queue(Box::new(queue_from_proto(required(w.queue, "a queue")?)?), w.created),
         Kind::Received(w) => Reply::Received(Box::new(queues::received_from_proto(w))),
+        Kind::Schema(w) => Reply::Schema(Box::new(schema_codec::reply_from_proto(w)?)),
         Kind::Settled(w) => Reply::Settled(queues::settled_from_proto(w)?),
     })
 }

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use lakefall_queue::Record;
+use lakefall_queue::error::Error;
 use lakefall_queue::verbs::{Admission, Append, Appended, OrderToken};
 
 use super::options::Job;
@@ -31,7 +32,7 @@ impl Pipeline {
     /// Hands records over. The place in the order is taken when [`Self::next`] is polled first: `FuturesOrdered`
     /// polls new futures in the order in which they were pushed.
     pub(crate) fn push(&mut self, records: Vec<Record>, admission: Admission) {
-        let count = records.len() as u64;
+        let (count, before) = (records.len() as u64, self.sent);
         let append = Append {
             batch: self.job.options.append(records, self.sent),
             atomic: self.job.options.atomic,
@@ -41,7 +42,7 @@ impl Pipeline {
         };
         self.sent += count;
         let (verbs, caller) = (self.job.api.verbs.clone(), self.job.caller.clone());
-        let handed_over: Pin<Box<_>> = Box::pin(async move { verbs.append(&caller, append).await });
+        let handed_over: Pin<Box<_>> = Box::pin(async move { verbs.append(&caller, append).await.map_err(|error| counted(error, before)) });
         self.in_flight.push_back(handed_over);
     }
 
@@ -69,4 +70,12 @@ impl Pipeline {
     pub(crate) fn is_full(&self) -> bool {
         self.in_flight.len() >= self.job.api.settings.stream_appends.max(1)
     }
+}
+
+/// The records that a refusal names, as they stand in the whole request: so many came before.
+fn counted(mut error: Error, before: u64) -> Error {
+    if let Error::RecordsInvalid(records) = &mut error {
+        records.iter_mut().for_each(|invalid| invalid.record += before as usize);
+    }
+    error
 }

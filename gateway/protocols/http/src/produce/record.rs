@@ -191,6 +191,7 @@ impl PropertiesIn {
             correlation_id: self.correlation_id,
             reply_to: self.reply_to,
             for_queue: None,
+            schema_error: None,
             traceparent: self.traceparent,
             tracestate: self.tracestate,
         };

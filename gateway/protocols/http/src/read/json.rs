@@ -169,6 +169,7 @@ fn put_properties(out: &mut BytesMut, properties: &Properties) {
         ("correlation_id", &properties.correlation_id),
         ("reply_to", &properties.reply_to),
         ("for_queue", &properties.for_queue),
+        ("schema_error", &properties.schema_error),
         ("traceparent", &properties.traceparent),
         ("tracestate", &properties.tracestate),
     ];

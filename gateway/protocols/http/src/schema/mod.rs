@@ -14,6 +14,7 @@ macro_rules! schemas {
 
 mod params;
 mod queues;
+mod schemas;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,7 @@ use utoipa::{IntoResponses, ToSchema};
 
 pub(crate) use self::params::*;
 pub(crate) use self::queues::*;
+pub(crate) use self::schemas::*;
 use crate::problem;
 
 /// Every refusal is a problem (RFC 9457).
@@ -137,7 +139,10 @@ schemas! {
         #[schema(value_type = Option<Object>)]
         headers: Option<serde_json::Value>,
         dedup_id: Option<String>, ordering_key: Option<String>, correlation_id: Option<String>, reply_to: Option<String>,
-        for_queue: Option<String>, traceparent: Option<String>, tracestate: Option<String>, priority: Option<u8>, deliver_at: Option<String>, expires_at: Option<String>,
+        for_queue: Option<String>,
+        /// Why it does not match the topic's schema
+        schema_error: Option<String>,
+        traceparent: Option<String>, tracestate: Option<String>, priority: Option<u8>, deliver_at: Option<String>, expires_at: Option<String>,
     }
     /// A page of one partition.
     PartitionPage { records: Vec<StoredRecord>, next_offset: u64, log_start: u64, end: u64, }
@@ -158,19 +163,29 @@ schemas! {
         compression: Option<String>,
         #[schema(pattern = "^(express|standard|economy)$")]
         urgency: Option<String>,
-        dedup_window: Option<String>, max_record_bytes: Option<u64>,
+        dedup_window: Option<String>, max_record_bytes: Option<u64>, schema: Option<TopicSchema>, parquet: Option<TopicParquet>,
     }
+    /// What a topic's records are held against.
+    TopicSchema {
+        #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$")]
+        subject: String,
+        /// What happens to records that do not match
+        #[schema(pattern = "^(reject|mark)$")]
+        invalid: Option<String>,
+    }
+    /// How a topic becomes a table.
+    TopicParquet { enabled: Option<bool>, max_age: Option<String>, infer_json: Option<bool>, }
     /// A topic to be created.
     NewTopic {
         #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$")]
         name: String,
         partitions: Option<u32>, retention: Option<Retention>, cleanup: Option<String>, compression: Option<String>, urgency: Option<String>,
-        dedup_window: Option<String>, max_record_bytes: Option<u64>,
+        dedup_window: Option<String>, max_record_bytes: Option<u64>, schema: Option<TopicSchema>, parquet: Option<TopicParquet>,
     }
     /// A topic as it is.
     Topic {
         namespace: String, name: String, id: u64, version: u64, created_at: String, partitions: u32, retention: Retention, cleanup: String,
-        compression: String, urgency: String, dedup_window: String, max_record_bytes: Option<u64>,
+        compression: String, urgency: String, dedup_window: String, max_record_bytes: Option<u64>, schema: Option<TopicSchema>, parquet: TopicParquet,
     }
     /// A topic and what its partitions hold.
     TopicDescription {

@@ -22,6 +22,7 @@ path_params! {
     CursorPath { cursor: String, "The cursor's name", param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$") }
     QueuePath { queue: String, "The queue's name", param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$") }
     OperationPath { operation: String, "As the answer that began it names it", param(min_length = 1) }
+    SubjectPath { subject: String, "The subject's name", param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$") }
     NamespacePath { namespace: String, "The namespace's name", param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$") }
 }
 
@@ -48,6 +49,19 @@ pub(crate) struct BindingPath {
     /// The binding's name
     #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$")]
     binding: String,
+}
+
+/// A version of a subject.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the derive")]
+pub(crate) struct SchemaVersionPath {
+    /// The subject's name
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$")]
+    subject: String,
+    /// The version's number, or `latest`
+    #[param(pattern = "^([1-9][0-9]{0,8}|latest)$")]
+    version: String,
 }
 
 /// A message of a queue.
@@ -152,6 +166,11 @@ query_params! {
         limit: u32,
         /// From the last page's `next_page_token`
         page_token: String,
+    }
+    CompatibilityQuery {
+        /// The version that it would follow: a number, or `latest` (default)
+        #[param(pattern = "^([1-9][0-9]{0,8}|latest)$")]
+        version: String,
     }
     OffsetsQuery {
         /// `earliest`, `latest` (default) or a time

@@ -1,6 +1,7 @@
 //! A log in memory, just true enough to test codecs: one namespace, no durability, no idempotency.
 
 mod queues;
+mod schemas;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(crate) struct Fake {
     topics: Mutex<Vec<(Topic, Log)>>,
     cursors: Mutex<Vec<Cursor>>,
     queues: Mutex<Queues>,
+    subjects: Mutex<Vec<schemas::Registered>>,
     /// Every append's number of records, in order.
     pub(crate) appends: Mutex<Vec<usize>>,
     /// The last idempotency seen.
@@ -35,6 +37,7 @@ impl Fake {
             topics: Mutex::default(),
             cursors: Mutex::default(),
             queues: Mutex::default(),
+            subjects: Mutex::default(),
             appends: Mutex::default(),
             idempotency: Mutex::default(),
         }
