@@ -71,6 +71,12 @@ pub struct ParquetConfig {
     pub infer_json: bool,
 }
 
+impl ParquetConfig {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Default for ParquetConfig {
     fn default() -> Self {
         Self { enabled: true, max_age: Duration::from_secs(300), infer_json: false }
@@ -119,7 +125,8 @@ pub struct TopicConfig {
     /// Largest record (key, value and headers); the service's limit when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_record_bytes: Option<u64>,
-    /// How it becomes a table.
+    /// How it becomes a table; left out where it is the default.
+    #[serde(skip_serializing_if = "ParquetConfig::is_default")]
     pub parquet: ParquetConfig,
     /// What its records must look like; anything when absent.
     #[serde(skip_serializing_if = "Option::is_none")]

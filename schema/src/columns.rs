@@ -89,12 +89,11 @@ fn capped_type(data_type: &DataType, budget: &mut Budget) -> DataType {
 
 /// The narrowest type that holds the values of both.
 pub(crate) fn wider(one: &DataType, other: &DataType) -> DataType {
-    use DataType::{Decimal128, Float32, Float64, Int32, Int64, List, Struct, Timestamp, Utf8};
+    use DataType::{Float32, Float64, Int32, Int64, List, Struct, Timestamp, Utf8};
     match (one, other) {
         _ if one == other => one.clone(),
         (Int32, Int64) | (Int64, Int32) => Int64,
         (Int32 | Int64 | Float32 | Float64, Int32 | Int64 | Float32 | Float64) => Float64,
-        (Decimal128(p, s), Decimal128(q, t)) if s == t => Decimal128(*p.max(q), *s),
         (Struct(one), Struct(other)) => Struct(both(one, other)),
         (List(one), List(other)) => list(wider(one.data_type(), other.data_type())),
         (Timestamp(_, Some(_)), Timestamp(_, Some(_))) => instant(),

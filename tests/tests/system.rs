@@ -24,6 +24,7 @@ mod system {
     mod queue_restart;
     mod queue_wake;
     mod restart;
+    mod schemas;
     mod second_server;
     mod sigterm;
     mod slow_client;

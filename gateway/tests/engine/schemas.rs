@@ -150,7 +150,7 @@ async fn avro_values_may_name_the_version_that_they_were_written_with() {
         let prefix = prefix.map(|id| [&[0], &id.to_be_bytes()[..]].concat()).unwrap_or_default();
         Record { value: Some([&prefix, value].concat().into()), ..Record::default() }
     };
-    let send = |record: Record| world.engine.append(&caller(), append("t", vec![record]));
+    let send = |record: Record| world.append(append("t", vec![record]));
     send(bytes(None, &[2])).await.unwrap();
     let newer = avro(r#",{"name":"b","type":"int","default":0}"#);
     let (new, _) = world.engine.register_schema(&caller(), &subject(), newer).await.unwrap();

@@ -24,6 +24,7 @@ fn migrations() -> Migrator {
     let mut migrator = Migrator::with_migrations(vec![
         simple(1, "tables", include_str!("../../migrations/0001_tables.sql")),
         simple(2, "queues", include_str!("../../migrations/0002_queues.sql")),
+        simple(3, "compaction", include_str!("../../migrations/0003_compaction.sql")),
         simple(4, "schemas", include_str!("../../migrations/0004_schemas.sql")),
     ]);
     // Those of a newer program; whether this one can work with them is for `check` to say.

@@ -18,8 +18,10 @@
 mod codec;
 mod command;
 mod commit;
+mod compaction;
 mod cursors;
 mod entry;
+pub mod key;
 mod lenient;
 mod objects;
 mod partition;
@@ -38,7 +40,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use command::*;
+pub use compaction::{Claim, ClaimWork, Compactable, CompactablePartition, NewExtent, SMALL_FILES, Swap, SwapPart, Work};
 pub use entry::{EntryError, JournalEntry};
+pub use key::object_key;
 pub use objects::COMMIT_WINDOW;
 pub use partition::Partition;
 pub use query::{Answer, JournalPosition, Located, ObjectStatus, Query, Reclaimable};
@@ -75,6 +79,11 @@ pub struct Ledger {
     dedup: windows::Dedup,
     idempotency: windows::IdempotencyWindow,
     queues: queues::Queues,
+    claims: compaction::Claims,
+    /// Partitions in which compactors may find something.
+    compactable: BTreeSet<PartitionKey>,
+    /// There was a swap or a schema once: rows are not all what the first programs knew.
+    has_later_rows: bool,
     schemas: schemas::Schemas,
     dirty: BTreeSet<RowKey>,
     notices: Vec<Notice>,
@@ -138,6 +147,9 @@ impl Ledger {
             dedup: windows::Dedup::default(),
             idempotency: windows::IdempotencyWindow::default(),
             queues: queues::Queues::default(),
+            claims: compaction::Claims::default(),
+            compactable: BTreeSet::new(),
+            has_later_rows: false,
             schemas: schemas::Schemas::default(),
             dirty: BTreeSet::new(),
             notices: Vec::new(),
@@ -188,6 +200,9 @@ impl Ledger {
             Command::SeekQueue(seek) => self.seek_queue(seek).into(),
             Command::Receive(receive) => self.receive(receive, now),
             Command::Settle(settle) => self.settle(settle, now),
+            Command::Swap(swap) => self.swap(swap, now),
+            Command::Claim(claim) => self.claim(claim, now),
+            Command::Unclaim { worker, works } => self.unclaim(*worker, works),
             Command::Schema(command) => self.change_schemas(command, now),
         }
     }

@@ -165,6 +165,7 @@ impl Ledger {
             return Applied::unchanged(Err(Error::unavailable("this shard has no number left for another schema")));
         };
         let drawn = self.draw();
+        self.has_later_rows = true;
         let state = self.schemas.by_name.entry(key.clone()).or_insert_with(|| SubjectState {
             revision: 0,
             created_at: now,
@@ -241,6 +242,7 @@ impl Ledger {
         )?;
         let created = current.is_none();
         let drawn = self.draw();
+        self.has_later_rows = true;
         let state = self.schemas.by_name.entry(key.clone()).or_insert_with(|| SubjectState {
             revision: drawn,
             created_at: now,

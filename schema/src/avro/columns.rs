@@ -1,4 +1,5 @@
-//! The columns of Avro values, as they are written as JSON. Maps, and unions of several types, are text: their JSON.
+//! The columns of Avro values, as they are written as JSON. Maps, and unions of several types, are text: their JSON. So are
+//! decimals, which keep every digit there.
 
 use arrow_schema::{DataType, Fields, TimeUnit};
 
@@ -39,8 +40,7 @@ impl Walk<'_> {
             (_, Logical::Date) => DataType::Date32,
             (_, Logical::Timestamp { local: false, .. }) => instant(),
             (_, Logical::Timestamp { local: true, .. }) => DataType::Timestamp(TimeUnit::Microsecond, None),
-            (_, Logical::Decimal { precision, scale }) => DataType::Decimal128(*precision, *scale),
-            (_, Logical::TimeMillis | Logical::TimeMicros | Logical::Uuid) => DataType::Utf8,
+            (_, Logical::TimeMillis | Logical::TimeMicros | Logical::Uuid | Logical::Decimal { .. }) => DataType::Utf8,
             (Shape::Boolean, _) => DataType::Boolean,
             (Shape::Int, _) => DataType::Int32,
             (Shape::Long, _) => DataType::Int64,
@@ -92,7 +92,7 @@ mod tests {
             DataType::Utf8,
             DataType::Utf8,
             point,
-            DataType::Decimal128(9, 2),
+            DataType::Utf8,
         ];
         assert_eq!(types, expected);
     }

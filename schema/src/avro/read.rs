@@ -189,7 +189,7 @@ impl<'a, O: Out> Walk<'a, O> {
         }
         match logical {
             Logical::Decimal { precision, scale } => match logical::decimal(bytes, precision, scale) {
-                Some(number) => self.out.put(&number),
+                Some(number) => self.string(&number),
                 None => self.out.put("null"),
             },
             Logical::Uuid => {
@@ -283,7 +283,7 @@ mod tests {
         let ours = AvroSchema::parse(ORDER).unwrap();
         ours.check(&encoded).unwrap();
         let json = String::from_utf8(ours.to_json(&encoded).unwrap()).unwrap();
-        let expected = r#"{"id":-7,"note":"a \"b\"\u0001","state":"PAID","lines":[{"sku":"x","price":12.34},{"sku":"y","price":-0.05}],"labels":{"k":3},"at":"2023-11-14T22:13:20.123000Z","token":"AQI=","before":null}"#;
+        let expected = r#"{"id":-7,"note":"a \"b\"\u0001","state":"PAID","lines":[{"sku":"x","price":"12.34"},{"sku":"y","price":"-0.05"}],"labels":{"k":3},"at":"2023-11-14T22:13:20.123000Z","token":"AQI=","before":null}"#;
         assert_eq!(json, expected);
         for end in 0..encoded.len() {
             assert!(ours.check(&encoded[..end]).is_err(), "cut after {end} bytes");

@@ -7,9 +7,6 @@ use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use crate::DEEPEST;
 use crate::columns::{Budget, instant, list, nullable, structure};
 
-/// Digits of the largest unsigned number of 64 bits.
-const U64_DIGITS: u8 = 20;
-
 pub(super) fn of(message: &MessageDescriptor) -> Fields {
     match columns(message, &mut Vec::new(), &mut Budget::default()) {
         DataType::Struct(fields) => fields,
@@ -44,7 +41,8 @@ fn single(field: &FieldDescriptor, open: &mut Vec<MessageDescriptor>, budget: &m
         Kind::Bool => DataType::Boolean,
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => DataType::Int32,
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint32 | Kind::Fixed32 => DataType::Int64,
-        Kind::Uint64 | Kind::Fixed64 => DataType::Decimal128(U64_DIGITS, 0),
+        // No whole number of a table holds all of them.
+        Kind::Uint64 | Kind::Fixed64 => DataType::Utf8,
         Kind::Float => DataType::Float32,
         Kind::Double => DataType::Float64,
         Kind::String | Kind::Bytes | Kind::Enum(_) => DataType::Utf8,
@@ -53,7 +51,6 @@ fn single(field: &FieldDescriptor, open: &mut Vec<MessageDescriptor>, budget: &m
             "google.protobuf.BoolValue" => DataType::Boolean,
             "google.protobuf.Int32Value" => DataType::Int32,
             "google.protobuf.Int64Value" | "google.protobuf.UInt32Value" => DataType::Int64,
-            "google.protobuf.UInt64Value" => DataType::Decimal128(U64_DIGITS, 0),
             "google.protobuf.FloatValue" => DataType::Float32,
             "google.protobuf.DoubleValue" => DataType::Float64,
             // Durations, field masks, and whatever holds anything.
@@ -82,7 +79,7 @@ mod tests {
         let expected = [
             DataType::Int32,
             DataType::Int64,
-            DataType::Decimal128(20, 0),
+            DataType::Utf8,
             list(DataType::Float64),
             DataType::Utf8,
             DataType::Struct(vec![nullable("x", DataType::Boolean)].into()),

@@ -128,3 +128,35 @@ async fn wrong_usage_is_exit_code_2_and_nobody_there_is_3() {
     }
     shell.fails(&["completions", "cobol"], 2, "cobol");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_are_registered_checked_shown_and_deleted() {
+    let server = Server::start_default().await;
+    let shell = Shell(format!("http://{}", server.address()));
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let first = file("order.json", r#"{"type":"object","properties":{"id":{"type":"integer"}}}"#);
+    let stricter = file("stricter.json", r#"{"type":"object","required":["id"]}"#);
+    let proto = file("order.proto", "syntax = \"proto3\"; message Order { int32 id = 1; }");
+    assert_eq!(shell.json(&["schema", "register", "orders", &first])["version"], 1);
+    assert_eq!(shell.json(&["schema", "register", "protos", &proto])["type"], "protobuf");
+    assert_eq!(shell.out(&["schema", "check", "orders", &first], b""), "compatible\n");
+    shell.fails(&["schema", "check", "orders", &stricter], 1, "not compatible");
+    shell.fails(&["schema", "register", "orders", &stricter], 1, "schema_incompatible");
+    shell.fails(&["schema", "register", "orders", &file("order.txt", "x")], 2, "--type");
+    shell.out(&["schema", "config", "orders", "--compatibility", "none"], b"");
+    let text = std::fs::read(&stricter).unwrap();
+    shell.out(&["schema", "register", "orders", "-", "--type", "json"], &text);
+    assert_eq!(shell.json(&["schema", "list", "orders"]).as_array().unwrap().len(), 2);
+    assert!(shell.out(&["schema", "list"], b"").contains("COMPATIBILITY"));
+    assert!(shell.out(&["schema", "show", "orders", "--version", "1"], b"").contains("\"integer\""));
+    assert!(shell.out(&["schema", "show", "protos"], b"").starts_with("syntax"));
+    shell.fails(&["schema", "delete", "orders"], 2, "--yes");
+    shell.out(&["schema", "delete", "orders", "--version", "1", "--yes"], b"");
+    shell.out(&["schema", "delete", "orders", "--yes"], b"");
+    shell.fails(&["schema", "show", "orders"], 1, "schema_not_found");
+}

@@ -26,6 +26,7 @@ pub(super) fn to_proto(reply: &Reply) -> proto::Reply {
         Reply::Received(received) => Kind::Received(queues::received_to_proto(received)),
         Reply::Schema(reply) => Kind::Schema(schema_codec::reply_to_proto(reply)),
         Reply::Settled(runs) => Kind::Settled(queues::settled_to_proto(runs)),
+        Reply::Claimed(taken) => Kind::Claimed(proto::Claimed { taken: taken.clone() }),
     };
     proto::Reply { kind: Some(kind) }
 }
@@ -43,5 +44,6 @@ pub(super) fn from_proto(wire: proto::Reply) -> Decoded<Reply> {
         Kind::Received(w) => Reply::Received(Box::new(queues::received_from_proto(w))),
         Kind::Schema(w) => Reply::Schema(Box::new(schema_codec::reply_from_proto(w)?)),
         Kind::Settled(w) => Reply::Settled(queues::settled_from_proto(w)?),
+        Kind::Claimed(w) => Reply::Claimed(w.taken),
     })
 }

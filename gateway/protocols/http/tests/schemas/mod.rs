@@ -8,7 +8,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 
 impl Room {
     async fn post_json(&self, uri: &str, body: &Value) -> (u16, Value) {
-        self.send("POST", uri, &[JSON], &body.to_string()).await
+        self.send("POST", uri, &[JSON], body.to_string()).await
     }
 
     async fn read(&self, uri: &str) -> (u16, Value) {
