@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BinaryViewArray, BooleanArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray,
+    ArrayRef, BinaryArray, BinaryViewArray, BooleanArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray,
     StructArray, TimestampMillisecondArray, new_null_array,
 };
 use arrow_schema::{ArrowError, DataType, Field, Schema};

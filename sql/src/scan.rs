@@ -21,7 +21,7 @@ use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSe
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties};
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use lakefall_queue::{Error, Result, StoredRecord};
 use lakefall_storage::parquet::ColumnBatches;
 use tokio_util::task::AbortOnDropHandle;

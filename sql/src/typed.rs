@@ -96,7 +96,9 @@ async fn shape(shore: Shore, known: Arc<Known>, topic: Arc<Topic>, part: Part, w
             let extent = part.stored.extent;
             let mut portions = shore.records(&topic, part.partition, extent, extent.base_offset);
             while let Some(portion) = portions.try_next().await? {
-                portion.iter().for_each(|record| drop(inference.observe(record)));
+                for record in &portion {
+                    inference.observe(record);
+                }
                 if !whole {
                     break;
                 }

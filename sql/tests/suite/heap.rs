@@ -215,13 +215,11 @@ impl Source for Heap {
         let portions: Vec<Vec<StoredRecord>> = records.chunks(700).map(<[_]>::to_vec).collect();
         let inside = portions.into_iter().filter(move |portion| portion.last().unwrap().offset >= from);
         let reading = Reading::new(&self.reading);
-        let portions = futures::stream::iter(inside).map(move |portion| {
+        let rest = if self.hangs.load(Ordering::SeqCst) { futures::stream::pending().boxed() } else { futures::stream::empty().boxed() };
+        let portions = futures::stream::iter(inside).chain(rest).map(move |portion| {
             let _reading = &reading;
             Ok(portion)
         });
-        if self.hangs.load(Ordering::SeqCst) {
-            return portions.chain(futures::stream::pending()).boxed();
-        }
         portions.boxed()
     }
 
