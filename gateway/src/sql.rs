@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use lakefall_queue::error::Result;
-use lakefall_queue::ledger::{Answer, Extent, Query};
+use lakefall_queue::ledger::{Answer, Extent, ObjectLevel, Query};
 use lakefall_queue::queue::Queue;
 use lakefall_queue::sql::SqlRefusal;
 use lakefall_queue::topic::{Topic, TopicDescription};
@@ -49,7 +49,7 @@ impl Tables {
             partition: laid.partition,
             log_start: laid.log_start,
             end: laid.end,
-            extents: laid.extents.into_iter().map(|extent| Stored { extent, parquet: is_parquet(&extent) }).collect(),
+            extents: laid.extents.into_iter().map(|extent| Stored { extent, parquet: extent.level == ObjectLevel::Parquet }).collect(),
         });
         Ok(TopicSnapshot { partitions: partitions.collect(), infer_json: infers_json(&topic), topic })
     }
@@ -66,14 +66,9 @@ impl Tables {
     }
 }
 
-/// Whether an extent is a Parquet file.
-fn is_parquet(_: &Extent) -> bool {
-    false
-}
-
-/// Whether a topic's JSON values get columns in its Parquet files.
-fn infers_json(_: &Topic) -> bool {
-    true
+/// Whether a topic's JSON values get columns in its Parquet files, found by looking at them. Those of a schema stay as they are.
+fn infers_json(topic: &Topic) -> bool {
+    topic.config.parquet.infer_json && topic.config.schema.is_none()
 }
 
 #[async_trait]
@@ -82,8 +77,8 @@ impl Source for Tables {
         self.engine.on_topic(&self.caller, topic, |topic| self.snapshot_once(topic)).await
     }
 
-    async fn read(&self, _: &Topic, stored: &Stored, ranges: Vec<Range<u64>>, anew: bool) -> Result<Vec<Bytes>> {
-        self.engine.reader.file_ranges(&stored.extent, ranges, anew).await
+    async fn read(&self, topic: &Topic, stored: &Stored, ranges: Vec<Range<u64>>, _: bool) -> Result<Vec<Bytes>> {
+        self.engine.reader.file_ranges(topic, &stored.extent, ranges).await
     }
 
     fn records(&self, topic: Arc<Topic>, partition: PartitionIndex, extent: Extent, from: Offset) -> RecordPortions {

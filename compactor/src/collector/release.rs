@@ -146,7 +146,7 @@ impl Collector {
 
     async fn let_go(&self, shard: ShardId, id: SegmentId) -> Result<bool, CollectError> {
         let known = match self.ask(shard, Query::Objects(vec![id])).await? {
-            Answer::Objects(known) => known.first().copied().flatten(),
+            Answer::Objects(known) => known.into_iter().next().flatten(),
             other => return Err(unexpected(&other)),
         };
         match known {

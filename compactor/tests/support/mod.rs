@@ -192,7 +192,7 @@ impl Bench {
 
     pub(crate) async fn known(&self, shard: ShardId, id: SegmentId) -> Option<ObjectStatus> {
         let Answer::Objects(known) = self.metadata.query(shard, Query::Objects(vec![id])).await.unwrap() else { panic!("another answer") };
-        known[0]
+        known[0].clone()
     }
 
     /// Keys below `seg/`, in order.

@@ -9,9 +9,9 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::Extent;
+use lakefall_queue::object_key;
 use lakefall_queue::topic::Topic;
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord};
-use lakefall_storage::cache::Pool;
 
 use super::asks::Question;
 use super::fetch::{BatchCursor, decode_batch, unreadable};
@@ -111,13 +111,11 @@ impl Reader {
         Ok((decode_batch(batch, partition, extent, from).await?, end))
     }
 
-    /// Ranges of a Parquet file, from the pool for replays; or past the cache, where that had damaged bytes.
-    pub(crate) async fn file_ranges(&self, extent: &Extent, ranges: Vec<Range<u64>>, anew: bool) -> Result<Vec<Bytes>> {
+    /// Ranges of a Parquet file.
+    pub(crate) async fn file_ranges(&self, topic: &Topic, extent: &Extent, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
+        let key = &object_key(&topic.namespace, &topic.name, extent);
         let read = ranges.into_iter().map(|range| async move {
-            let read = match anew {
-                true => self.store.get_range(&extent.object.key(), range).await,
-                false => self.cache.get(extent.object, extent.object_size, range, Pool::Cold).await,
-            };
+            let read = self.store.get_range(key, range).await;
             read.map_err(|error| unreadable(extent, &error))
         });
         let read: Vec<_> = read.collect();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use lakefall_queue::ledger::Extent;
+use lakefall_queue::ledger::{Extent, ObjectLevel};
 use lakefall_queue::queue::Queue;
 use lakefall_queue::sql::{Parameters, Rows, RowsForm, Statement, Statistics};
 use lakefall_queue::topic::{PartitionStatus, Topic, TopicConfig, TopicDescription};
@@ -100,6 +100,7 @@ impl Heap {
             first_timestamp: records.iter().map(|record| record.timestamp).min().unwrap(),
             max_timestamp: records.iter().map(|record| record.timestamp).max().unwrap(),
             appended_at: records[0].appended_at,
+            level: if parquet { ObjectLevel::Parquet } else { ObjectLevel::Segment },
         };
         self.change(topic, |snapshot| {
             let partition = &mut snapshot.partitions[records[0].partition.0 as usize];
