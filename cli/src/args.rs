@@ -14,6 +14,7 @@ use crate::commands::receive::ReceiveArgs;
 use crate::commands::recover::RecoverArgs;
 use crate::commands::schema::SchemaArgs;
 use crate::commands::send::SendArgs;
+use crate::commands::sql::SqlArgs;
 use crate::commands::topic::TopicArgs;
 use crate::commands::work::WorkArgs;
 use crate::roles::{CompactorArgs, DevArgs, GatewayArgs, MetadataArgs};
@@ -73,6 +74,8 @@ pub(crate) enum Command {
     Receive(ReceiveArgs),
     /// Run a command for each message of a queue.
     Work(WorkArgs),
+    /// Ask in SQL: topics are tables.
+    Sql(SqlArgs),
     /// Verify segments and index against the metadata, with the server stopped.
     Fsck(FsckArgs),
     /// Show what a restored metadata store lost, and let the collector go on.

@@ -3,6 +3,7 @@
 //! metadata store seems to have gone back in time.
 
 pub mod collector;
+pub mod iceberg;
 pub mod mark;
 pub mod metrics;
 pub mod plan;

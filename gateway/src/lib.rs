@@ -9,6 +9,7 @@ mod queues;
 mod read;
 mod remembered;
 mod schemas;
+mod sql;
 mod topics;
 
 pub use engine::{Engine, EngineConfig};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error as ThisError;
 
 use crate::id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, SegmentId, SubjectName, TopicName};
+use crate::sql::SqlRefusal;
 
 /// The result of a verb.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -234,6 +235,9 @@ pub enum Error {
     /// Records do not match their topic's schema; nothing of the request was stored. Mend or leave out those that are named.
     #[error("{}", invalid_records(.0))]
     RecordsInvalid(Vec<InvalidRecord>),
+    /// A statement of SQL was refused; why is what tells what to do.
+    #[error("{0}")]
+    Sql(SqlRefusal),
     /// The server has no room or no way right now; nothing was applied. Repeat after `retry_after`.
     #[error("{reason}")]
     Unavailable {
@@ -301,6 +305,12 @@ fn invalid_records(records: &[InvalidRecord]) -> String {
     }
 }
 
+impl From<SqlRefusal> for Error {
+    fn from(refusal: SqlRefusal) -> Self {
+        Self::Sql(refusal)
+    }
+}
+
 impl Error {
     /// An [`Error::Invalid`].
     pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
@@ -355,6 +365,7 @@ impl Error {
             | Self::SchemaInvalid(_)
             | Self::SchemaIncompatible { .. }
             | Self::RecordsInvalid(_)
+            | Self::Sql(_)
             | Self::BelowLogStart { .. }
             | Self::Unavailable { .. }
             | Self::DataUnavailable { .. } => Outcome::NotApplied,

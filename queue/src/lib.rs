@@ -16,6 +16,7 @@ pub mod limits;
 pub mod queue;
 pub mod record;
 pub mod schema;
+pub mod sql;
 pub mod time;
 pub mod topic;
 pub mod verbs;
@@ -24,5 +25,6 @@ pub use error::{Error, Outcome, Result};
 pub use id::{
     BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, ShardId, SubjectName, TopicId, TopicName,
 };
+pub use ledger::object_key;
 pub use record::{Header, Properties, Record, StoredRecord, ValueKind};
 pub use time::Timestamp;

@@ -15,6 +15,7 @@ use crate::queue::{
 };
 use crate::record::{Record, StoredRecord};
 use crate::schema::SchemaVerbs;
+use crate::sql::{Rows, Statement};
 use crate::time::Timestamp;
 use crate::topic::{Topic, TopicConfig, TopicDescription};
 
@@ -475,4 +476,7 @@ pub trait Verbs: SchemaVerbs + Send + Sync + 'static {
 
     /// Sends a request and waits for its reply.
     async fn request(&self, caller: &Caller, request: Request) -> Result<(TopicName, StoredRecord)>;
+
+    /// Answers a statement of SQL from one snapshot of each topic that it names.
+    async fn sql(&self, caller: &Caller, statement: Statement) -> Result<Box<dyn Rows>>;
 }

@@ -24,6 +24,7 @@ use lakefall_queue::limits::Limits;
 use lakefall_queue::queue::{
     Binding, Consumer, Delivery, Operation, Queue, QueueConfig, QueueStats, Receive, Redrive, SeekTo, Settled, Settlement,
 };
+use lakefall_queue::sql::{Rows, Statement};
 use lakefall_queue::topic::{Topic, TopicConfig, TopicDescription};
 use lakefall_queue::verbs::{
     Admission, Append, Appended, Caller, Commit, Cursor, CursorMove, Fetched, Idempotency, Namespace, ObjectRange, OrderToken, Page,
@@ -31,9 +32,12 @@ use lakefall_queue::verbs::{
 };
 use lakefall_queue::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, StoredRecord, TopicName};
 use lakefall_service::Tasks;
+use lakefall_sql::Sql;
 use lakefall_storage::cache::Cache;
 use lakefall_storage::store::Store;
 use tokio_util::sync::CancellationToken;
+
+pub use lakefall_sql::SqlConfig;
 
 pub use crate::ingest::IngestConfig;
 use crate::ingest::{Gate, Ingest, Router};
@@ -41,7 +45,9 @@ pub use crate::queues::ReceiptKeys;
 use crate::queues::{Bell, Mover, Operations, Queues, Requests};
 use crate::read::{Listeners, Reader, follow};
 use crate::schemas::Schemas;
+use crate::sql::Tables;
 use crate::topics::Topics;
+pub(crate) use resources::{object_range, unexpected};
 
 /// How the engine works.
 #[derive(Clone, Debug)]
@@ -56,6 +62,8 @@ pub struct EngineConfig {
     /// What receipts are sealed with. The same on all gateways of a cluster, so that one settles what another leased. Default:
     /// drawn at the start, so that receipts are of no use after a restart.
     pub receipt_keys: ReceiptKeys,
+    /// What statements of SQL may use.
+    pub sql: SqlConfig,
 }
 
 impl EngineConfig {
@@ -88,6 +96,7 @@ pub struct Engine {
     streams: streams::Streams,
     pub(crate) queues: Arc<Queues>,
     work: work::Work,
+    sql: Sql,
     pub(crate) ambient: Ambient,
 }
 
@@ -129,6 +138,7 @@ impl Engine {
             reader,
             streams: streams::Streams::default(),
             queues,
+            sql: Sql::new(config.sql),
             ambient,
         })
     }
@@ -351,6 +361,10 @@ impl Verbs for Engine {
 
     async fn request(&self, caller: &Caller, request: Request) -> Result<(TopicName, StoredRecord)> {
         self.replied(caller, request).await
+    }
+
+    async fn sql(&self, caller: &Caller, statement: Statement) -> Result<Box<dyn Rows>> {
+        self.sql.run(Arc::new(Tables::new(self.work.engine()?, caller.clone())), statement).await
     }
 }
 

@@ -6,6 +6,7 @@ mod locations;
 mod pass;
 mod position;
 mod room;
+mod scan;
 mod tails;
 mod wait;
 

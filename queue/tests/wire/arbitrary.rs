@@ -82,8 +82,8 @@ pub(crate) fn config() -> impl Strategy<Value = TopicConfig> {
     let compression = prop_oneof![Just(Compression::None), Just(Compression::Lz4), Just(Compression::Zstd)];
     let urgency = prop_oneof![Just(Urgency::Express), Just(Urgency::Standard), Just(Urgency::Economy)];
     let cleanup = prop_oneof![Just(Cleanup::Delete), Just(Cleanup::Compact)];
-    (any::<u32>(), retention, cleanup, compression, urgency, 0_u64..1 << 40, of(any::<u64>())).prop_map(
-        |(partitions, retention, cleanup, compression, urgency, dedup_ms, max_record_bytes)| TopicConfig {
+    (any::<u32>(), retention, cleanup, compression, urgency, 0_u64..1 << 40, of(any::<u64>()), of(schemas::of_topic())).prop_map(
+        |(partitions, retention, cleanup, compression, urgency, dedup_ms, max_record_bytes, schema)| TopicConfig {
             partitions,
             retention,
             cleanup,
@@ -91,6 +91,7 @@ pub(crate) fn config() -> impl Strategy<Value = TopicConfig> {
             urgency,
             dedup_window: Duration::from_millis(dedup_ms),
             max_record_bytes,
+            schema,
             ..TopicConfig::default()
         },
     )

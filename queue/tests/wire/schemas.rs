@@ -3,6 +3,7 @@
 use lakefall_queue::error::Error;
 use lakefall_queue::ledger::{Answer, Command, Query, Reply, SchemaAnswer, SchemaCommand, SchemaQuery, SchemaReply};
 use lakefall_queue::schema::{Compatibility, SchemaText, SchemaType, SchemaVersion, Subject, VersionNumber};
+use lakefall_queue::topic::{InvalidRecords, TopicSchema};
 use lakefall_queue::verbs::{Page, Precondition};
 use lakefall_queue::{SubjectName, Timestamp};
 use proptest::collection::vec;
@@ -13,6 +14,11 @@ use super::{name, namespace_name, page, topic_name};
 
 fn subject_name() -> impl Strategy<Value = SubjectName> {
     name().prop_map(|n| SubjectName::new(&n).unwrap())
+}
+
+pub(crate) fn of_topic() -> impl Strategy<Value = TopicSchema> {
+    let invalid = prop_oneof![Just(InvalidRecords::Reject), Just(InvalidRecords::Mark)];
+    (subject_name(), invalid).prop_map(|(subject, invalid)| TopicSchema { subject, invalid })
 }
 
 fn kind() -> impl Strategy<Value = SchemaType> {

@@ -19,6 +19,7 @@ mod read;
 mod router;
 mod schema;
 mod schemas;
+mod sql;
 mod strict;
 mod text;
 mod topics;

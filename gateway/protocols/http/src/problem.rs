@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use lakefall_queue::error::InvalidRecord;
+use lakefall_queue::sql::SqlRefusal;
 use lakefall_queue::{Error, Outcome};
 use serde_json::{Map, Value, json};
 
@@ -40,7 +41,9 @@ codes! {
     MALFORMED_BODY = "malformed_body", BAD_REQUEST, "The body cannot be read";
     MALFORMED_RECORD = "malformed_record", BAD_REQUEST, "A record cannot be read";
     NOT_SUPPORTED = "not_supported", BAD_REQUEST, "Not available";
+    SQL_INVALID = "sql_invalid", BAD_REQUEST, "The query is wrong, or does more than read";
     RECEIPT_FORGED = "receipt_forged", BAD_REQUEST, "Not a receipt of this service";
+    SQL_TABLE_NOT_FOUND = "sql_table_not_found", NOT_FOUND, "There is no such table";
     NAMESPACE_NOT_FOUND = "namespace_not_found", NOT_FOUND, "There is no such namespace";
     TOPIC_NOT_FOUND = "topic_not_found", NOT_FOUND, "There is no such topic";
     PARTITION_NOT_FOUND = "partition_not_found", NOT_FOUND, "There is no such partition";
@@ -80,6 +83,8 @@ codes! {
     UNSUPPORTED_ENCODING = "unsupported_encoding", UNSUPPORTED_MEDIA_TYPE, "The content encoding is not known";
     SCHEMA_INVALID = "schema_invalid", UNPROCESSABLE_ENTITY, "This is no schema that could be used";
     RECORD_INVALID = "record_invalid", UNPROCESSABLE_ENTITY, "A record does not match the topic's schema";
+    SQL_LIMIT_EXCEEDED = "sql_limit_exceeded", UNPROCESSABLE_ENTITY, "The query needs more than one may";
+    SQL_TIMEOUT = "sql_timeout", UNPROCESSABLE_ENTITY, "The query took longer than it may";
     QUEUE_FULL = "queue_full", TOO_MANY_REQUESTS, "The queue is full";
     HEADERS_TOO_LARGE = "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "Too many or too large headers";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "A defect in Lakefall";
@@ -305,6 +310,7 @@ impl From<Error> for Problem {
                 })
             }
             Error::RecordsInvalid(records) => invalid_records(detail, records),
+            Error::Sql(refusal) => sql(refusal, detail),
             Error::Unavailable { retry_after, .. } => Problem::new(NOT_COMMITTED, detail).after(retry_after),
             Error::Unknown { .. } => Problem::new(OUTCOME_UNKNOWN, detail),
             Error::DataUnavailable { .. } => {
@@ -332,6 +338,23 @@ fn invalid_records(detail: String, records: Vec<InvalidRecord>) -> Problem {
             problem.at(format!("{append}/records/{record}/value{}", wrong.pointer), wrong.reason)
         },
     )
+}
+
+fn sql(refusal: SqlRefusal, detail: String) -> Problem {
+    match refusal {
+        SqlRefusal::Invalid { reason, place } => {
+            let problem = Problem::new(SQL_INVALID, detail).at("/query", reason);
+            match place {
+                Some((line, column)) => problem.with("line", line).with("column", column),
+                None => problem,
+            }
+        }
+        SqlRefusal::TableNotFound { table, .. } => {
+            Problem::new(SQL_TABLE_NOT_FOUND, detail.clone()).at("/query", detail).with("table", table)
+        }
+        SqlRefusal::LimitExceeded { .. } => Problem::new(SQL_LIMIT_EXCEEDED, detail),
+        SqlRefusal::TimedOut { .. } => Problem::new(SQL_TIMEOUT, detail),
+    }
 }
 
 /// Reads what serde_json says: which field, and of which record.

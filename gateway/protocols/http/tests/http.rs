@@ -5,6 +5,7 @@
 mod fake;
 mod queues;
 mod schemas;
+mod sql;
 
 use std::io::Write;
 use std::sync::Arc;

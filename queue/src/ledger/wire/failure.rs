@@ -100,6 +100,8 @@ pub(super) fn to_proto(error: &Error) -> proto::Failure {
         Error::SchemaInvalid(_) | Error::SchemaIncompatible { .. } | Error::RecordsInvalid(_) => {
             proto::Failure { text: error.to_string(), ..named(Kind::Invalid, "schema") }
         }
+        // Statements are judged by gateways: no ledger says this.
+        Error::Sql(refusal) => told(Kind::Internal, &refusal.to_string()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod queues;
 mod schemas;
+mod sql;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lakefall_queue::limits::Limits;
 use lakefall_queue::queue::*;
+use lakefall_queue::sql::{Rows, Statement};
 use lakefall_queue::topic::*;
 use lakefall_queue::verbs::*;
 use lakefall_queue::*;
@@ -450,5 +452,10 @@ impl Verbs for Fake {
             properties: Some(Box::new(properties)),
         };
         Ok((request.reply_to.unwrap_or_else(|| TopicName::new("replies").unwrap()), reply))
+    }
+
+    /// Knows a few statements by heart.
+    async fn sql(&self, _: &Caller, statement: Statement) -> Result<Box<dyn Rows>> {
+        sql::answer(statement)
     }
 }
