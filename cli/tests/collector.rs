@@ -222,7 +222,7 @@ impl Bench {
 
     async fn known(&self, shard: ShardId, id: SegmentId) -> Option<ObjectStatus> {
         let Answer::Objects(known) = self.metadata.query(shard, Query::Objects(vec![id])).await.unwrap() else { panic!("another answer") };
-        known[0]
+        known[0].clone()
     }
 
     async fn finish(self) {

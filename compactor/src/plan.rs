@@ -61,6 +61,7 @@ mod tests {
     /// Extents of 10 records and 100 bytes, appended at these seconds.
     fn extents(seconds: &[i64]) -> Vec<Extent> {
         let extent = |(place, second): (usize, &i64)| Extent {
+            level: Default::default(),
             base_offset: Offset(place as u64 * 10),
             records: 10,
             length: 100,

@@ -93,6 +93,11 @@ name!(
     BindingName, "binding"
 );
 
+name!(
+    /// A schema's name, under which its versions are registered; unique in its namespace.
+    SubjectName, "subject"
+);
+
 impl From<&QueueName> for TopicName {
     /// The name of a queue's own topic.
     fn from(queue: &QueueName) -> Self {

@@ -20,6 +20,8 @@ pub mod topic;
 pub mod verbs;
 
 pub use error::{Error, Outcome, Result};
-pub use id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, ShardId, TopicId, TopicName};
+pub use id::{
+    BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, ShardId, SubjectName, TopicId, TopicName,
+};
 pub use record::{Header, Properties, Record, StoredRecord, ValueKind};
 pub use time::Timestamp;

@@ -46,6 +46,12 @@ impl Timestamp {
         }
     }
 
+    /// The UTC day, as `2026-01-31`.
+    pub fn date(self) -> String {
+        // RFC 3339 begins with it.
+        self.to_string().chars().take_while(|c| *c != 'T').collect()
+    }
+
     /// This instant, `by` later.
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))

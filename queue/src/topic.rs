@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::id::{NamespaceName, Offset, PartitionIndex, TopicId, TopicName};
+use crate::id::{NamespaceName, Offset, PartitionIndex, SubjectName, TopicId, TopicName};
 use crate::limits::Limits;
 use crate::time::Timestamp;
 
@@ -58,6 +58,53 @@ pub struct Retention {
     pub bytes: Option<u64>,
 }
 
+/// Whether and how a topic's records become Parquet files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ParquetConfig {
+    /// Compactors turn old segments into Parquet files, which hold the same records at the same offsets.
+    pub enabled: bool,
+    /// When, at the latest, after a record was appended. 1 s to 7 days.
+    #[serde(with = "crate::time::duration")]
+    pub max_age: Duration,
+    /// The fields of values that are JSON objects become columns too.
+    pub infer_json: bool,
+}
+
+impl ParquetConfig {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for ParquetConfig {
+    fn default() -> Self {
+        Self { enabled: true, max_age: Duration::from_secs(300), infer_json: false }
+    }
+}
+
+/// What happens to a record that does not match its topic's schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InvalidRecords {
+    /// It is refused, and its request with it.
+    #[default]
+    Reject,
+    /// It is stored and marked.
+    Mark,
+}
+
+/// The schema that a topic's records are held against.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicSchema {
+    /// Its latest version counts.
+    pub subject: SubjectName,
+    /// What happens to records that do not match.
+    #[serde(default)]
+    pub invalid: InvalidRecords,
+}
+
 /// What a topic's creator chooses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -78,6 +125,12 @@ pub struct TopicConfig {
     /// Largest record (key, value and headers); the service's limit when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_record_bytes: Option<u64>,
+    /// How it becomes a table; left out where it is the default.
+    #[serde(skip_serializing_if = "ParquetConfig::is_default")]
+    pub parquet: ParquetConfig,
+    /// What its records must look like; anything when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<TopicSchema>,
 }
 
 impl Default for TopicConfig {
@@ -90,6 +143,8 @@ impl Default for TopicConfig {
             urgency: Urgency::default(),
             dedup_window: Duration::from_secs(300),
             max_record_bytes: None,
+            parquet: ParquetConfig::default(),
+            schema: None,
         }
     }
 }
@@ -106,6 +161,9 @@ impl TopicConfig {
         }
         if self.max_record_bytes.is_some_and(|bytes| bytes == 0 || bytes > record_limit) {
             return Err(Error::invalid("max_record_bytes", format!("max_record_bytes must be 1 to {record_limit}")));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(7 * 86_400)).contains(&self.parquet.max_age) {
+            return Err(Error::invalid("parquet", "parquet.max_age must be 1s to 7d"));
         }
         if self.retention.bytes == Some(0) || self.retention.age == Some(Duration::ZERO) {
             return Err(Error::invalid("retention", "retention of 0 would keep nothing: leave it out to keep everything"));

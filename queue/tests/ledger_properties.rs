@@ -212,6 +212,12 @@ fn random_histories_reach_every_outcome() {
         "checkpoint failed",
         "clock went back",
         "repeated",
+        "merged",
+        "rolled",
+        "rewritten",
+        "overlaid",
+        "swap repeated",
+        "ExtentsChanged",
     ];
     let missing: Vec<&str> = wanted.into_iter().filter(|name| !reached.contains(*name)).collect();
     assert!(missing.is_empty(), "never reached: {missing:?}; reached: {reached:?}");

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use lakefall_queue::id::{Epoch, JournalSeq};
 use lakefall_queue::ledger::{
-    Atom, Classified, Command, DedupClaim, JournalEntry, LayoutRun, Mark, ProposedExtent, PutQueue, ReceiveMessages, RetiredExtent,
-    SeekQueue, SegmentCommit, SettleAction, SettleItem, SettleMessages, Slice, SliceCondition, Want,
+    Atom, Classified, Command, DedupClaim, JournalEntry, LayoutRun, Mark, NewExtent, ObjectLevel, ProposedExtent, PutQueue,
+    ReceiveMessages, RetiredExtent, SeekQueue, SegmentCommit, SettleAction, SettleItem, SettleMessages, Slice, SliceCondition, Swap,
+    SwapPart, Want,
 };
 use lakefall_queue::queue::{Binding, DeadLetter, Match, Ordering, Overflow, QueueConfig, QueueStart, Retry};
 use lakefall_queue::topic::{Cleanup, Compression, Retention, TopicConfig, Urgency};
@@ -60,6 +61,7 @@ fn version_1() -> JournalEntry {
         urgency: Urgency::Express,
         dedup_window: Duration::from_millis(1_500),
         max_record_bytes: Some(65_536),
+        ..TopicConfig::default()
     };
     let offsets = vec![(PartitionIndex(0), Offset(41)), (PartitionIndex(3), Offset::MAX)];
     let change = CursorMove { cursor: CursorName::new("billing").unwrap(), topic: orders.clone(), offsets, if_version: Some(4) };
@@ -257,12 +259,44 @@ fn version_1_settles() -> JournalEntry {
     }
 }
 
+/// What came with compaction.
+fn version_1_swap() -> JournalEntry {
+    let (topic, segment) = (TopicId::new(ShardId(3), 7), |n: u128| SegmentId::mint(AT, n << 64));
+    let old = |base, object| RetiredExtent { base_offset: Offset(base), records: 2, length: 50, object: segment(object) };
+    let new = NewExtent { position: 16, length: 80, first_timestamp: AT, max_timestamp: AT.plus(Duration::from_secs(1)), appended_at: AT };
+    let part = |partition, settled, rest_since| SwapPart {
+        topic,
+        partition: PartitionIndex(partition),
+        generation: 3,
+        old: vec![old(7, 1), old(9, 2)],
+        new,
+        settled,
+        rest_since,
+    };
+    let merged = Swap {
+        object: segment(3),
+        size: 200,
+        level: ObjectLevel::Merged,
+        key: None,
+        parts: vec![part(0, None, None), part(1, None, None)],
+    };
+    let parquet = Swap {
+        level: ObjectLevel::Parquet,
+        key: Some("tables/default/orders/date=2026-01-31/7-10.parquet".into()),
+        parts: vec![part(2, Some(Offset(7)), Some(AT))],
+        ..merged.clone()
+    };
+    let commands = [merged, parquet].into_iter().map(|swap| Command::Swap(Box::new(swap))).collect();
+    JournalEntry { shard: ShardId(3), seq: JournalSeq(1_000_004), epoch: Epoch(9), time: AT, commands }
+}
+
 #[test]
 fn the_frozen_journal_entries_of_version_1_decode_to_the_same_commands_and_back() {
     let samples = [
         ("journal_entry_v1.hex", version_1()),
         ("journal_entry_v1_queues.hex", version_1_queues()),
         ("journal_entry_v1_settles.hex", version_1_settles()),
+        ("journal_entry_v1_swap.hex", version_1_swap()),
     ];
     for (file, entry) in samples {
         let path = frozen(file);
@@ -279,7 +313,7 @@ fn the_frozen_journal_entries_of_version_1_decode_to_the_same_commands_and_back(
 /// A new command must be added to the sample: this match does not compile without it.
 #[test]
 fn the_sample_has_one_of_each_command() {
-    let mut found: Vec<u32> = [version_1(), version_1_queues()]
+    let mut found: Vec<u32> = [version_1(), version_1_queues(), version_1_swap()]
         .iter()
         .flat_map(|entry| &entry.commands)
         .map(|command| match command {
@@ -299,9 +333,12 @@ fn the_sample_has_one_of_each_command() {
             Command::SeekQueue(_) => 14,
             Command::Receive(_) => 15,
             Command::Settle(_) => 16,
+            Command::Swap(_) => 17,
+            // Never journaled.
+            Command::Claim(_) | Command::Unclaim { .. } => 0,
         })
         .collect();
     found.sort_unstable();
     found.dedup();
-    assert_eq!(found, (1..=16).collect::<Vec<_>>());
+    assert_eq!(found, (1..=17).collect::<Vec<_>>());
 }

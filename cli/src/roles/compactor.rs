@@ -33,7 +33,8 @@ async fn start(frame: Frame) -> Result<Started, Failure> {
     let store = parts::open_store(&frame.config)?;
     let metadata_stop = CancellationToken::new();
     let (metadata, ambient) = parts::connect_metadata(&frame, metadata_stop.clone()).await?;
-    parts::start_collector(&frame.config, metadata, store, ambient, &frame.tasks);
+    parts::start_collector(&frame.config, metadata.clone(), store.clone(), ambient.clone(), &frame.tasks);
+    parts::start_compactor(&frame.config, metadata, store, ambient, &frame.tasks);
     // Nothing is under way that must be answered: the client goes with the first word of the stop.
     let stopping = frame.tasks.token();
     frame.tasks.spawn("metadata client", async move {

@@ -115,6 +115,7 @@ mod tests {
 
     fn appended(topic: u64) -> Arc<News> {
         let extent = Extent {
+            level: Default::default(),
             base_offset: Offset(0),
             records: 1,
             length: 1,

@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail a test, and not each needs all")]
 
 mod bucket;
+pub(crate) mod rolling;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -192,7 +193,7 @@ impl Bench {
 
     pub(crate) async fn known(&self, shard: ShardId, id: SegmentId) -> Option<ObjectStatus> {
         let Answer::Objects(known) = self.metadata.query(shard, Query::Objects(vec![id])).await.unwrap() else { panic!("another answer") };
-        known[0]
+        known[0].clone()
     }
 
     /// Keys below `seg/`, in order.

@@ -97,7 +97,8 @@ impl Locations {
         let mut memory = self.lock();
         let known = memory.used((topic, partition))?;
         let Bounds { log_start, end } = known.bounds;
-        let mut located = Located { log_start, end, extents: Vec::new(), first_recent: from, retired: log_start, deleted: false };
+        let mut located =
+            Located { log_start, end, extents: Vec::new(), overlay: Vec::new(), first_recent: from, retired: log_start, deleted: false };
         if from < log_start {
             return Some(located);
         }

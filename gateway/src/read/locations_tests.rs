@@ -41,6 +41,7 @@ fn memory() -> (Arc<Locations>, Arc<Hand>) {
 fn extent(base: u64, records: u32, object: u128) -> Extent {
     let time = Timestamp::from_millis(1_700_000_000_000);
     Extent {
+        level: Default::default(),
         base_offset: Offset(base),
         records,
         length: 100,
@@ -55,6 +56,7 @@ fn extent(base: u64, records: u32, object: u128) -> Extent {
 
 fn located(log_start: u64, end: u64, extents: &[Extent]) -> Located {
     Located {
+        overlay: Vec::new(),
         log_start: Offset(log_start),
         end: Offset(end),
         extents: extents.to_vec(),

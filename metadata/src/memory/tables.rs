@@ -28,6 +28,9 @@ impl Tables {
         for key in &checkpoint.deletes {
             self.rows.remove(key);
         }
+        for (topic, partition, from, to) in &checkpoint.replaced {
+            self.extents.retain(|(t, p, base), _| (t, p) != (topic, partition) || base < from || base >= to);
+        }
         for row in &checkpoint.extents {
             if let Some(extent) = row.to_extent() {
                 self.extents.insert((TopicId(row.topic), PartitionIndex(row.partition), extent.base_offset), extent);

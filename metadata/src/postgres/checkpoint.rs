@@ -37,6 +37,7 @@ pub(super) async fn write(db: &mut PgConnection, lease: &Lease, checkpoint: &Che
     }
     put::put_rows(db, shard, checkpoint).await?;
     put::delete_rows(db, shard, &checkpoint.deletes).await?;
+    extents::delete_ranges(db, shard, &checkpoint.replaced).await?;
     extents::put(db, shard, &checkpoint.extents).await?;
     extents::delete(db, shard, &checkpoint.retired).await?;
     let row = &checkpoint.shard;

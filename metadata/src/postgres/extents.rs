@@ -14,7 +14,8 @@ use crate::store::ExtentScan;
 const FIRST_PAGE: usize = 32;
 const LAST_PAGE: usize = 8_192;
 
-const COLUMNS: &str = "base_offset, records, object, position, length, first_timestamp_ms, max_timestamp_ms, appended_ms, object_size";
+const COLUMNS: &str =
+    "base_offset, records, object, position, length, first_timestamp_ms, max_timestamp_ms, appended_ms, object_size, level";
 
 /// The extent that holds `from` begins at or before it: step back to it by the key, then go on forward.
 pub(super) fn scan_sql() -> String {
@@ -130,6 +131,7 @@ fn extent(row: &PgRow) -> Result<Extent, sqlx::Error> {
         max_timestamp_ms: number(6)?,
         appended_ms: number(7)?,
         object_size: number(8)? as u64,
+        level: row.try_get::<i16, _>(9)? as u32,
         ..Default::default()
     };
     stored.to_extent().ok_or_else(|| sqlx::Error::Decode("an extent's object id is malformed".into()))
@@ -149,13 +151,13 @@ pub(super) const LATEST: &str = "
 /// A checkpoint whose commit was in doubt is written again, so the rows may be there.
 pub(super) const PUT: &str = "
     INSERT INTO extents (shard, topic, partition, base_offset, records, object, position, length, first_timestamp_ms, max_timestamp_ms,
-        appended_ms, object_size, latest_ms)
+        appended_ms, object_size, level, latest_ms)
     SELECT $1, * FROM unnest($2::bigint[], $3::int[], $4::bigint[], $5::bigint[], $6::uuid[], $7::bigint[], $8::bigint[], $9::bigint[],
-        $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])
+        $10::bigint[], $11::bigint[], $12::bigint[], $13::smallint[], $14::bigint[])
     ON CONFLICT (shard, topic, partition, base_offset) DO UPDATE SET records = EXCLUDED.records, object = EXCLUDED.object,
         position = EXCLUDED.position, length = EXCLUDED.length, first_timestamp_ms = EXCLUDED.first_timestamp_ms,
         max_timestamp_ms = EXCLUDED.max_timestamp_ms, appended_ms = EXCLUDED.appended_ms, object_size = EXCLUDED.object_size,
-        latest_ms = EXCLUDED.latest_ms";
+        level = EXCLUDED.level, latest_ms = EXCLUDED.latest_ms";
 
 /// Adds extents, which are in the order of their partitions and offsets.
 pub(super) async fn put(db: &mut PgConnection, shard: ShardId, rows: &[proto::ExtentRow]) -> Result<(), sqlx::Error> {
@@ -176,6 +178,7 @@ pub(super) async fn put(db: &mut PgConnection, shard: ShardId, rows: &[proto::Ex
             .bind(numbers(|w| w.max_timestamp_ms))
             .bind(numbers(|w| w.appended_ms))
             .bind(numbers(|w| w.object_size as i64))
+            .bind(rows.iter().map(|w| w.level as i16).collect::<Vec<i16>>())
             .bind(latest)
             .execute(&mut *db)
             .await?;
@@ -202,6 +205,29 @@ async fn latest(db: &mut PgConnection, shard: ShardId, rows: &[proto::ExtentRow]
         }));
     }
     Ok(latest)
+}
+
+pub(super) const DELETE_RANGES: &str =
+    "DELETE FROM extents e USING unnest($2::bigint[], $3::int[], $4::bigint[], $5::bigint[]) AS gone (topic, partition, since, below)
+    WHERE e.shard = $1 AND e.topic = gone.topic AND e.partition = gone.partition AND e.base_offset >= gone.since
+        AND e.base_offset < gone.below";
+
+/// Deletes the extents of each partition that begin within a range of offsets.
+pub(super) async fn delete_ranges(
+    db: &mut PgConnection,
+    shard: ShardId,
+    ranges: &[(TopicId, PartitionIndex, Offset, Offset)],
+) -> Result<(), sqlx::Error> {
+    super::put::put(db, ranges, |rows| {
+        sqlx::query(DELETE_RANGES)
+            .persistent(false)
+            .bind(shard.0 as i32)
+            .bind(rows.iter().map(|(topic, ..)| topic.0 as i64).collect::<Vec<i64>>())
+            .bind(rows.iter().map(|(_, index, ..)| index.0 as i32).collect::<Vec<i32>>())
+            .bind(rows.iter().map(|(_, _, since, _)| clamp(*since)).collect::<Vec<i64>>())
+            .bind(rows.iter().map(|(.., below)| clamp(*below)).collect::<Vec<i64>>())
+    })
+    .await
 }
 
 pub(super) const DELETE: &str =

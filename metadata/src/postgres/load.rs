@@ -57,6 +57,10 @@ pub(super) fn message<M: Message + Default>(row: &PgRow, column: usize) -> Resul
     M::decode(row.try_get::<&[u8], _>(column)?).map_err(malformed)
 }
 
+fn optional<M: Message + Default>(row: &PgRow, column: usize) -> Result<Option<M>, sqlx::Error> {
+    if row.try_get::<Option<&[u8]>, _>(column)?.is_some() { message(row, column).map(Some) } else { Ok(None) }
+}
+
 fn malformed(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
 }
@@ -83,7 +87,8 @@ const LOADS: &[(&str, Read)] = &[
         }))
     }),
     (
-        "SELECT topic, partition, log_start, next, retired, bytes, extents, deleted, fencing_token::text FROM partitions WHERE shard = $1",
+        "SELECT topic, partition, log_start, next, retired, bytes, extents, deleted, fencing_token::text, compaction
+         FROM partitions WHERE shard = $1",
         |r| {
             let token: Option<&str> = r.try_get(8)?;
             Ok(Row::Partition(proto::PartitionRow {
@@ -96,11 +101,11 @@ const LOADS: &[(&str, Read)] = &[
                 extents: unsigned(r, 6)?,
                 deleted: r.try_get(7)?,
                 fencing_token: token.map(|digits| digits.parse().map_err(malformed)).transpose()?,
+                compaction: optional(r, 9)?,
             }))
         },
     ),
-    ("SELECT id, size, live_extents, committed_ms, released_ms, refused, answer FROM objects WHERE shard = $1", |r| {
-        let answered = r.try_get::<Option<&[u8]>, _>(6)?.is_some();
+    ("SELECT id, size, live_extents, committed_ms, released_ms, refused, answer, key FROM objects WHERE shard = $1", |r| {
         Ok(Row::Object(proto::ObjectRow {
             id: uuid(r, 0)?,
             size: unsigned(r, 1)?,
@@ -108,7 +113,8 @@ const LOADS: &[(&str, Read)] = &[
             committed_ms: r.try_get(3)?,
             released_ms: r.try_get(4)?,
             refused: r.try_get(5)?,
-            answer: if answered { Some(message(r, 6)?) } else { None },
+            answer: optional(r, 6)?,
+            key: r.try_get(7)?,
         }))
     }),
     ("SELECT namespace, cursor, topic, topic_id, version, updated_ms, partitions, offsets FROM cursors WHERE shard = $1", |r| {

@@ -91,7 +91,8 @@ async fn extents_are_added_and_let_go_by_the_key() {
     let plan = explained(&place, false, extents::LATEST, &values.join(", ")).await;
     assert!(by_key_alone(&plan) && most_rows(&plan) <= 300, "{plan}");
     values.extend([array("bigint", one), array("uuid", uuid)]);
-    values.extend(std::iter::repeat_n(array("bigint", one), 7));
+    values.extend(std::iter::repeat_n(array("bigint", one), 6));
+    values.extend([array("smallint", one), array("bigint", one)]);
     let plan = explained(&place, false, extents::PUT, &values.join(", ")).await;
     assert!(plan.contains("Conflict Arbiter Indexes: extents_pkey") && most_rows(&plan) <= 300, "{plan}");
     let values = ["1".to_owned(), array("bigint", one), array("int", partition), array("bigint", |n| n.to_string())];

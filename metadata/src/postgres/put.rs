@@ -44,6 +44,7 @@ const PARTITIONS: Table = Table {
         ("extents", "bigint"),
         ("deleted", "boolean"),
         ("fencing_token", "numeric"),
+        ("compaction", "bytea"),
     ],
 };
 const OBJECTS: Table = Table {
@@ -56,6 +57,7 @@ const OBJECTS: Table = Table {
         ("released_ms", "bigint"),
         ("refused", "boolean"),
         ("answer", "bytea"),
+        ("key", "text"),
     ],
 };
 const CURSORS: Table = Table {
@@ -225,6 +227,7 @@ fn partitions(shard: ShardId, rows: &[&proto::PartitionRow]) -> Query {
         .bind(column(rows, |w| w.extents as i64))
         .bind(column(rows, |w| w.deleted))
         .bind(column(rows, |w| w.fencing_token.map(|token| token.to_string())))
+        .bind(column(rows, |w| w.compaction.as_ref().map(Message::encode_to_vec)))
 }
 
 fn objects(shard: ShardId, rows: &[&proto::ObjectRow]) -> Query {
@@ -236,6 +239,7 @@ fn objects(shard: ShardId, rows: &[&proto::ObjectRow]) -> Query {
         .bind(column(rows, |w| w.released_ms))
         .bind(column(rows, |w| w.refused))
         .bind(column(rows, |w| w.answer.as_ref().map(Message::encode_to_vec)))
+        .bind(column(rows, |w| w.key.clone()))
 }
 
 fn cursors(shard: ShardId, rows: &[&proto::CursorRow]) -> Query {

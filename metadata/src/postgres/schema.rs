@@ -10,9 +10,9 @@ use super::journal::SLOTS;
 use crate::store::StoreError;
 
 /// The schema that this program's migrations make.
-pub const SCHEMA: i32 = 2;
+pub const SCHEMA: i32 = 3;
 /// The oldest schema that it works on.
-const OLDEST_SCHEMA: i32 = 2;
+const OLDEST_SCHEMA: i32 = 3;
 
 /// Any number that others are unlikely to use: pg_advisory_lock has one space for the whole database.
 const MIGRATING: i64 = 0x6c61_6b65_6661_6c6c;
@@ -24,6 +24,7 @@ fn migrations() -> Migrator {
     let mut migrator = Migrator::with_migrations(vec![
         simple(1, "tables", include_str!("../../migrations/0001_tables.sql")),
         simple(2, "queues", include_str!("../../migrations/0002_queues.sql")),
+        simple(3, "compaction", include_str!("../../migrations/0003_compaction.sql")),
     ]);
     // Those of a newer program; whether this one can work with them is for `check` to say.
     migrator.set_ignore_missing(true);

@@ -30,7 +30,7 @@ pub(super) async fn put_row(tx: &mut SqliteConnection, shard: ShardId, row: &Row
             .bind(w.version as i64)
             .bind(w.created_ms)
             .bind(w.config_json.clone()),
-        Row::Partition(w) => put("INSERT OR REPLACE INTO partitions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)", shard)
+        Row::Partition(w) => put("INSERT OR REPLACE INTO partitions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)", shard)
             .bind(w.topic as i64)
             .bind(i64::from(w.partition))
             .bind(w.log_start as i64)
@@ -39,15 +39,17 @@ pub(super) async fn put_row(tx: &mut SqliteConnection, shard: ShardId, row: &Row
             .bind(w.fencing_token.map(|token| token.to_be_bytes().to_vec()))
             .bind(w.bytes as i64)
             .bind(w.extents as i64)
-            .bind(w.deleted),
-        Row::Object(w) => put("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", shard)
+            .bind(w.deleted)
+            .bind(w.compaction.as_ref().map(Message::encode_to_vec)),
+        Row::Object(w) => put("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", shard)
             .bind(w.id.to_vec())
             .bind(w.size as i64)
             .bind(i64::from(w.live_extents))
             .bind(w.committed_ms)
             .bind(w.released_ms)
             .bind(w.refused)
-            .bind(w.answer.as_ref().map(Message::encode_to_vec)),
+            .bind(w.answer.as_ref().map(Message::encode_to_vec))
+            .bind(w.key.clone()),
         Row::Cursor(w) => put("INSERT OR REPLACE INTO cursors VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", shard)
             .bind(w.namespace.clone())
             .bind(w.cursor.clone())
@@ -184,22 +186,27 @@ const LOADS: &[(&str, Read)] = &[
             config_json: r.try_get(5)?,
         }))
     }),
-    ("SELECT topic, partition, log_start, next, retired, fencing_token, bytes, extents, deleted FROM partitions WHERE shard = ?1", |r| {
-        let number = |i: usize| r.try_get::<i64, _>(i).map(|n| n as u64);
-        let token: Option<Vec<u8>> = r.try_get(5)?;
-        Ok(Row::Partition(proto::PartitionRow {
-            topic: number(0)?,
-            partition: number(1)? as u32,
-            log_start: number(2)?,
-            next: number(3)?,
-            retired: number(4)?,
-            fencing_token: token.map(|bytes| bytes.as_slice().try_into().map(u64::from_be_bytes)).transpose()?,
-            bytes: number(6)?,
-            extents: number(7)?,
-            deleted: r.try_get(8)?,
-        }))
-    }),
-    ("SELECT id, size, live_extents, committed_ms, released_ms, refused, answer FROM objects WHERE shard = ?1", |r| {
+    (
+        "SELECT topic, partition, log_start, next, retired, fencing_token, bytes, extents, deleted, compaction
+      FROM partitions WHERE shard = ?1",
+        |r| {
+            let number = |i: usize| r.try_get::<i64, _>(i).map(|n| n as u64);
+            let token: Option<Vec<u8>> = r.try_get(5)?;
+            Ok(Row::Partition(proto::PartitionRow {
+                topic: number(0)?,
+                partition: number(1)? as u32,
+                log_start: number(2)?,
+                next: number(3)?,
+                retired: number(4)?,
+                fencing_token: token.map(|bytes| bytes.as_slice().try_into().map(u64::from_be_bytes)).transpose()?,
+                bytes: number(6)?,
+                extents: number(7)?,
+                deleted: r.try_get(8)?,
+                compaction: r.try_get::<Option<Vec<u8>>, _>(9)?.map(|bytes| proto::CompactionState::decode(&bytes[..])).transpose()?,
+            }))
+        },
+    ),
+    ("SELECT id, size, live_extents, committed_ms, released_ms, refused, answer, key FROM objects WHERE shard = ?1", |r| {
         let (size, live_extents): (i64, i64) = (r.try_get(1)?, r.try_get(2)?);
         let answer: Option<Vec<u8>> = r.try_get(6)?;
         Ok(Row::Object(proto::ObjectRow {
@@ -210,6 +217,7 @@ const LOADS: &[(&str, Read)] = &[
             released_ms: r.try_get(4)?,
             refused: r.try_get(5)?,
             answer: answer.map(|bytes| proto::CommitReply::decode(&bytes[..])).transpose()?,
+            key: r.try_get(7)?,
         }))
     }),
     ("SELECT namespace, cursor, topic, topic_id, version, updated_ms, offsets FROM cursors WHERE shard = ?1", |r| {

@@ -11,11 +11,15 @@ use crate::store::{ExtentScan, StoreError};
 
 const SCHEMA: &str = include_str!("tables.sql");
 
-/// Rows of one INSERT: 12 parameters each, and SQLite takes 32,766.
+/// Rows of one INSERT: 13 parameters each, and SQLite takes 32,766.
 const EXTENTS_AT_ONCE: usize = 256;
 
 const EXTENT_COLUMNS: &str =
-    "base_offset, records, object, position, length, first_timestamp_ms, max_timestamp_ms, appended_ms, object_size";
+    "base_offset, records, object, position, length, first_timestamp_ms, max_timestamp_ms, appended_ms, object_size, level";
+
+/// Columns that later releases added, at their tables' ends.
+const ADDED: [(&str, &str, &str); 3] =
+    [("partitions", "compaction", "BLOB"), ("extents", "level", "INTEGER NOT NULL DEFAULT 0"), ("objects", "key", "TEXT")];
 
 pub(super) struct Tables {
     pool: SqlitePool,
@@ -25,6 +29,9 @@ impl Tables {
     pub(super) async fn new(pool: SqlitePool, read_only: bool) -> Result<Self, StoreError> {
         if !read_only {
             sqlx::raw_sql(sqlx::AssertSqlSafe(format!("BEGIN; {SCHEMA} COMMIT;"))).execute(&pool).await.map_err(store_error)?;
+        }
+        for (table, column, kind) in ADDED {
+            add_column(&pool, table, column, kind, read_only).await?;
         }
         Ok(Self { pool })
     }
@@ -58,6 +65,19 @@ impl Tables {
         }
         for key in &checkpoint.deletes {
             delete_row(&mut tx, shard, key).await.map_err(store_error)?;
+        }
+        for (topic, partition, from, to) in &checkpoint.replaced {
+            sqlx::query(
+                "DELETE FROM extents WHERE shard = ?1 AND topic = ?2 AND partition = ?3 AND base_offset >= ?4 AND base_offset < ?5",
+            )
+            .bind(i64::from(shard.0))
+            .bind(topic.0 as i64)
+            .bind(i64::from(partition.0))
+            .bind(clamp(*from))
+            .bind(clamp(*to))
+            .execute(&mut *tx)
+            .await
+            .map_err(store_error)?;
         }
         put_extents(&mut tx, shard, &checkpoint.extents).await.map_err(store_error)?;
         for (topic, partition, below) in &checkpoint.retired {
@@ -111,6 +131,21 @@ impl Tables {
     }
 }
 
+/// Adds a column that the table of an earlier release does not have.
+async fn add_column(pool: &SqlitePool, table: &str, column: &str, kind: &str, read_only: bool) -> Result<(), StoreError> {
+    let known = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pragma_table_info(?1) WHERE name = ?2").bind(table).bind(column);
+    if known.fetch_one(pool).await.map_err(store_error)? > 0 {
+        return Ok(());
+    }
+    if read_only {
+        let reason =
+            format!("table {table} has no column {column}: an earlier release made it; start the server once to bring it up to date");
+        return Err(StoreError::Misconfigured(reason));
+    }
+    let sql = format!("ALTER TABLE {table} ADD COLUMN {column} {kind}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool).await.map(|_| ()).map_err(store_error)
+}
+
 /// The extent that holds `from` begins at or before it: step back to it by the key, then go on forward.
 fn scan_sql() -> String {
     format!(
@@ -143,6 +178,7 @@ fn extent(row: &SqliteRow) -> Result<Extent, StoreError> {
         max_timestamp_ms: number(6),
         appended_ms: number(7),
         object_size: number(8) as u64,
+        level: number(9) as u32,
         ..Default::default()
     };
     stored.to_extent().ok_or_else(|| StoreError::Corrupt("an extent's object id is malformed".to_owned()))
@@ -166,7 +202,8 @@ async fn put_extents(tx: &mut SqliteConnection, shard: ShardId, rows: &[proto::E
                 .push_bind(row.first_timestamp_ms)
                 .push_bind(row.max_timestamp_ms)
                 .push_bind(row.appended_ms)
-                .push_bind(row.object_size as i64);
+                .push_bind(row.object_size as i64)
+                .push_bind(i64::from(row.level));
         });
         insert.build().execute(&mut *tx).await?;
     }

@@ -15,17 +15,19 @@ CREATE TABLE IF NOT EXISTS topics (
 CREATE TABLE IF NOT EXISTS partitions (
     shard INTEGER NOT NULL, topic INTEGER NOT NULL, partition INTEGER NOT NULL, log_start INTEGER NOT NULL, next INTEGER NOT NULL,
     retired INTEGER NOT NULL, fencing_token BLOB, bytes INTEGER NOT NULL, extents INTEGER NOT NULL, deleted INTEGER NOT NULL,
+    compaction BLOB,
     PRIMARY KEY (shard, topic, partition)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS extents (
     shard INTEGER NOT NULL, topic INTEGER NOT NULL, partition INTEGER NOT NULL, base_offset INTEGER NOT NULL, records INTEGER NOT NULL,
     object BLOB NOT NULL, position INTEGER NOT NULL, length INTEGER NOT NULL, first_timestamp_ms INTEGER NOT NULL,
     max_timestamp_ms INTEGER NOT NULL, appended_ms INTEGER NOT NULL, object_size INTEGER NOT NULL,
+    level INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (shard, topic, partition, base_offset)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS objects (
     shard INTEGER NOT NULL, id BLOB NOT NULL, size INTEGER NOT NULL, live_extents INTEGER NOT NULL, committed_ms INTEGER NOT NULL,
-    released_ms INTEGER, refused INTEGER NOT NULL, answer BLOB,
+    released_ms INTEGER, refused INTEGER NOT NULL, answer BLOB, key TEXT,
     PRIMARY KEY (shard, id)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS cursors (

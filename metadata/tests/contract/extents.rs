@@ -53,6 +53,7 @@ pub(crate) async fn a_scan_begins_with_the_extent_that_holds_the_offset<K: Kind>
     let found = bench.store.scan_extents(SHARD, ExtentScan { max_extents: 1, ..from(topic, 35) }).await.unwrap();
     let at = Timestamp::from_millis(3);
     let expected = Extent {
+        level: Default::default(),
         base_offset: Offset(30),
         records: 10,
         length: 1_000,

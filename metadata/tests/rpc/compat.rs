@@ -147,6 +147,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         stopping: true,
     };
     let extent = Extent {
+        level: Default::default(),
         base_offset: Offset(40),
         records: 2,
         length: 300,

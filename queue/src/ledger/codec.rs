@@ -6,6 +6,7 @@ use bytes::Bytes;
 use thiserror::Error as ThisError;
 use uuid::Uuid;
 
+use super::compaction::codec as compaction;
 use super::rows::proto;
 use super::{Atom, Command, DedupClaim, LayoutRun, ProposedExtent, RetiredExtent, SegmentCommit, Slice, SliceCondition};
 use super::{lenient, queue_codec};
@@ -154,6 +155,11 @@ pub(super) fn command_to_proto(command: &Command) -> proto::Command {
         Command::SeekQueue(seek) => Kind::SeekQueue(queue_codec::seek_to_proto(seek)),
         Command::Receive(receive) => Kind::Receive(queue_codec::receive_to_proto(receive)),
         Command::Settle(settle) => Kind::Settle(queue_codec::settle_to_proto(settle)),
+        Command::Swap(swap) => Kind::Swap(compaction::swap_to_proto(swap)),
+        Command::Claim(claim) => Kind::Claim(compaction::claim_to_proto(claim)),
+        Command::Unclaim { worker, works } => {
+            Kind::Unclaim(proto::Unclaim { worker: hash_bytes(*worker), works: works.iter().map(compaction::work_to_proto).collect() })
+        }
         Command::RefuseSegments { segments } => {
             Kind::RefuseSegments(proto::RefuseSegments { segments: segments.iter().copied().map(uuid_bytes).collect() })
         }
@@ -217,6 +223,9 @@ pub(super) fn command_from_proto(wire: proto::Command) -> Decoded<Command> {
         Kind::SeekQueue(w) => Command::SeekQueue(queue_codec::seek_from_proto(w)?),
         Kind::Receive(w) => Command::Receive(queue_codec::receive_from_proto(w)?),
         Kind::Settle(w) => Command::Settle(queue_codec::settle_from_proto(w)?),
+        Kind::Swap(w) => Command::Swap(Box::new(compaction::swap_from_proto(w)?)),
+        Kind::Claim(w) => Command::Claim(compaction::claim_from_proto(&w)?),
+        Kind::Unclaim(w) => Command::Unclaim { worker: hash(&w.worker)?, works: w.works.iter().map(compaction::work_from_proto).collect() },
     })
 }
 
@@ -224,7 +233,7 @@ pub(super) fn segment_ids(ids: &[Bytes]) -> Decoded<Vec<SegmentId>> {
     ids.iter().map(|id| segment_id(id)).collect()
 }
 
-fn retired_to_proto(extent: &RetiredExtent) -> proto::RetiredExtent {
+pub(super) fn retired_to_proto(extent: &RetiredExtent) -> proto::RetiredExtent {
     proto::RetiredExtent {
         base_offset: extent.base_offset.0,
         records: extent.records,
@@ -233,7 +242,7 @@ fn retired_to_proto(extent: &RetiredExtent) -> proto::RetiredExtent {
     }
 }
 
-fn retired_from_proto(wire: &proto::RetiredExtent) -> Decoded<RetiredExtent> {
+pub(super) fn retired_from_proto(wire: &proto::RetiredExtent) -> Decoded<RetiredExtent> {
     Ok(RetiredExtent {
         base_offset: Offset(wire.base_offset),
         records: wire.records,

@@ -4,6 +4,9 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::compaction::{ClaimWork, Swap, Work};
 use super::queues::{PutQueue, ReceiveMessages, Received, SeekQueue, SettleMessages, SettledRun};
 use crate::error::Error;
 use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, TopicId, TopicName};
@@ -47,6 +50,12 @@ pub enum Command {
     Receive(ReceiveMessages),
     /// Settles leases.
     Settle(SettleMessages),
+    /// Puts the extents of a new object in the place of old ones.
+    Swap(Box<Swap>),
+    /// Says that a compactor works on something. Changes nothing that is journaled.
+    Claim(ClaimWork),
+    /// Takes that back.
+    Unclaim { worker: u128, works: Vec<Work> },
 }
 
 /// A segment that is stored, and what it proposes.
@@ -164,7 +173,7 @@ pub enum Reply {
     Topic(Topic, bool),
     /// To `PutCursor`.
     Cursor(Cursor),
-    /// To `Commit`.
+    /// To `Commit`, and to `Swap` with an outcome for each part.
     Committed(Arc<CommitReply>),
     /// To `RefuseSegments`: those that are refused now; the others are committed or were known before.
     Refused(Vec<SegmentId>),
@@ -174,6 +183,8 @@ pub enum Reply {
     Received(Box<Received>),
     /// To `Settle`.
     Settled(Vec<SettledRun>),
+    /// To `Claim`, in the order of its works: whether the worker has it now.
+    Claimed(Vec<bool>),
     /// To the others.
     Done,
 }
@@ -240,6 +251,8 @@ pub enum Refusal {
     Lease { queue: QueueId, topic: TopicId, partition: PartitionIndex, offset: Offset },
     /// See [`Error::QueueFull`].
     QueueFull { queue: QueueName, max_depth: u64 },
+    /// The extents to be swapped are not those that the partition holds now.
+    ExtentsChanged,
     /// The settings on which a settlement hangs are not the queue's any more.
     QueueChanged { queue: QueueName },
 }
@@ -264,6 +277,7 @@ impl Refusal {
             Self::Lease { partition, offset, .. } => Error::LeaseOver { partition, offset },
             Self::QueueChanged { queue } => Error::QueueChanged(queue.to_string()),
             Self::QueueFull { queue, max_depth } => Error::QueueFull { queue, max_depth },
+            Self::ExtentsChanged => Error::unavailable("other extents have taken the place of those to be swapped"),
             Self::SegmentRefused => Error::unavailable("the segment came too late to be committed"),
         }
     }
@@ -280,17 +294,53 @@ pub struct DedupHit {
     pub offset: Offset,
 }
 
+/// What kind of object an extent lies in: how far compaction brought its records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectLevel {
+    /// A segment as a gateway wrote it.
+    #[default]
+    Segment,
+    /// A segment that a compactor made of many.
+    Merged,
+    /// A Parquet file, which holds one extent.
+    Parquet,
+}
+
+impl ObjectLevel {
+    /// As it is written in settings, metrics and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Segment => "segment",
+            Self::Merged => "merged",
+            Self::Parquet => "parquet",
+        }
+    }
+
+    /// The number by which it is stored.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Of a stored number; `None` for what a later program made up.
+    pub fn from_number(number: u32) -> Option<Self> {
+        [Self::Segment, Self::Merged, Self::Parquet].into_iter().find(|level| u32::from(level.number()) == number)
+    }
+}
+
 /// A range of one object that holds consecutive offsets of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// The first offset.
     pub base_offset: Offset,
-    /// How many records.
+    /// How many offsets it covers: as many records, but for what key compaction took out.
     pub records: u32,
     /// Bytes.
     pub length: u32,
     /// The object.
     pub object: SegmentId,
+    /// The object's kind.
+    pub level: ObjectLevel,
     /// Bytes of the whole object.
     pub object_size: u64,
     /// Where its bytes begin in the object.
@@ -299,7 +349,7 @@ pub struct Extent {
     pub first_timestamp: Timestamp,
     /// Largest timestamp of a record.
     pub max_timestamp: Timestamp,
-    /// When it was journaled.
+    /// When it was journaled; where it is made of several, when the first of them was.
     pub appended_at: Timestamp,
 }
 

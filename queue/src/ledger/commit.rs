@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::objects::{COMMIT_WINDOW, Object};
 use super::windows::{DedupEntry, RememberedReply};
 use super::{
-    Applied, Atom, AtomOutcome, CommitReply, DedupHit, Extent, Ledger, Notice, PartitionKey, ProposedExtent, Refusal, Reply, RowKey,
-    SegmentCommit, Slice, SliceOutcome,
+    Applied, Atom, AtomOutcome, CommitReply, DedupHit, Extent, Ledger, Notice, ObjectLevel, PartitionKey, ProposedExtent, Refusal, Reply,
+    RowKey, SegmentCommit, Slice, SliceOutcome,
 };
 use crate::error::{Error, Result};
 use crate::id::Offset;
@@ -236,6 +236,7 @@ impl Ledger {
                     records: slice.records,
                     length: slice.length,
                     object: run.commit.segment,
+                    level: ObjectLevel::Segment,
                     object_size: run.commit.size,
                     position: place.position,
                     first_timestamp: slice.first_timestamp,
@@ -248,6 +249,7 @@ impl Ledger {
             }
         }
         self.dirty.insert(RowKey::Partition(key.0, key.1));
+        self.compactable.insert(key);
         if let Some(condition) = &slice.condition {
             if let Some(token) = condition.fencing_token {
                 partition.fence(token);
@@ -283,6 +285,7 @@ impl Ledger {
             released_at: (live_extents == 0).then_some(now),
             refused: false,
             answer: Some(reply.clone()),
+            key: None,
         };
         self.objects.insert(commit.segment, object, &mut self.dirty);
         reply

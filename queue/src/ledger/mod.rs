@@ -18,8 +18,10 @@
 mod codec;
 mod command;
 mod commit;
+mod compaction;
 mod cursors;
 mod entry;
+pub mod key;
 mod lenient;
 mod objects;
 mod partition;
@@ -36,7 +38,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use command::*;
+pub use compaction::{Claim, ClaimWork, Compactable, CompactablePartition, NewExtent, SMALL_FILES, Swap, SwapPart, Work};
 pub use entry::{EntryError, JournalEntry};
+pub use key::object_key;
 pub use objects::COMMIT_WINDOW;
 pub use partition::Partition;
 pub use query::{Answer, JournalPosition, Located, ObjectStatus, Query, Reclaimable};
@@ -72,6 +76,11 @@ pub struct Ledger {
     dedup: windows::Dedup,
     idempotency: windows::IdempotencyWindow,
     queues: queues::Queues,
+    claims: compaction::Claims,
+    /// Partitions in which compactors may find something.
+    compactable: BTreeSet<PartitionKey>,
+    /// There was a swap once: extents are not all what the first programs knew.
+    compacted: bool,
     dirty: BTreeSet<RowKey>,
     notices: Vec<Notice>,
 }
@@ -134,6 +143,9 @@ impl Ledger {
             dedup: windows::Dedup::default(),
             idempotency: windows::IdempotencyWindow::default(),
             queues: queues::Queues::default(),
+            claims: compaction::Claims::default(),
+            compactable: BTreeSet::new(),
+            compacted: false,
             dirty: BTreeSet::new(),
             notices: Vec::new(),
         }
@@ -183,6 +195,9 @@ impl Ledger {
             Command::SeekQueue(seek) => self.seek_queue(seek).into(),
             Command::Receive(receive) => self.receive(receive, now),
             Command::Settle(settle) => self.settle(settle, now),
+            Command::Swap(swap) => self.swap(swap, now),
+            Command::Claim(claim) => self.claim(claim, now),
+            Command::Unclaim { worker, works } => self.unclaim(*worker, works),
         }
     }
 

@@ -26,11 +26,13 @@ pub(crate) struct Object {
     pub(crate) refused: bool,
     /// Kept for [`COMMIT_WINDOW`].
     pub(crate) answer: Option<Arc<CommitReply>>,
+    /// Of a Parquet file; others have their key by their id.
+    pub(crate) key: Option<Arc<str>>,
 }
 
 impl Object {
     pub(super) fn status(&self, id: SegmentId) -> ObjectStatus {
-        ObjectStatus { id, size: self.size, live_extents: self.live_extents, released_at: self.released_at }
+        ObjectStatus { id, size: self.size, live_extents: self.live_extents, released_at: self.released_at, key: self.key.clone() }
     }
 
     /// When it may be deleted and forgotten: a grace after nothing refers to it any more, and not before its answer is no
@@ -89,7 +91,7 @@ impl Ledger {
     }
 
     pub(super) fn refuse(&mut self, id: SegmentId, size: u64, now: Timestamp) {
-        let object = Object { size, live_extents: 0, committed_at: now, released_at: Some(now), refused: true, answer: None };
+        let object = Object { size, live_extents: 0, committed_at: now, released_at: Some(now), refused: true, answer: None, key: None };
         self.objects.insert(id, object, &mut self.dirty);
     }
 
@@ -107,6 +109,17 @@ impl Ledger {
             self.recents.evictable.remove(&(stored_by, key));
         }
         let finished = partition.deleted && partition.retired == partition.next;
+        self.release(extents, now);
+        if finished {
+            self.remove_partition(key);
+        }
+        self.note_compactable(key);
+        self.dirty.insert(RowKey::Partition(topic, index));
+        Ok(Reply::Done)
+    }
+
+    /// Objects that hold nothing any more may go.
+    pub(super) fn release(&mut self, extents: &[RetiredExtent], now: Timestamp) {
         for extent in extents {
             if let Some(object) = self.objects.by_id.get_mut(&extent.object) {
                 object.live_extents = object.live_extents.saturating_sub(1);
@@ -117,11 +130,6 @@ impl Ledger {
                 self.dirty.insert(RowKey::Object(extent.object));
             }
         }
-        if finished {
-            self.remove_partition(key);
-        }
-        self.dirty.insert(RowKey::Partition(topic, index));
-        Ok(Reply::Done)
     }
 
     /// An object may be forgotten when nothing refers to it and its answer is no longer owed. A refused one is

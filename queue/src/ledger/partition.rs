@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::PartitionKey;
 use super::command::{Extent, RetiredExtent, Slice};
+use super::compaction::Compaction;
 use crate::error::{Error, Result};
 use crate::id::{JournalSeq, Offset, PartitionIndex};
 use crate::topic::PartitionStatus;
@@ -22,10 +23,14 @@ pub struct Partition {
     pub(crate) retired: Offset,
     /// Extents below are in the store.
     pub(crate) persisted: Offset,
+    /// Extents below were given to a checkpoint, which may still be under way.
+    pub(crate) handed: Offset,
     pub(crate) bytes: u64,
     pub(crate) extents: u64,
     /// The topic is gone; the partition goes when its last extent was retired.
     pub(crate) deleted: bool,
+    /// There once anything was appended.
+    pub(crate) compaction: Option<Box<Compaction>>,
     /// `None` stands for [`Busy::default`], and nothing else does.
     pub(super) busy: Option<Box<Busy>>,
 }
@@ -35,7 +40,7 @@ pub struct Partition {
 pub(super) struct Busy {
     fencing_token: Option<u64>,
     /// Extents in memory, oldest first.
-    recent: VecDeque<Extent>,
+    pub(super) recent: VecDeque<Extent>,
     /// The last checkpoint that took extents of it to the store, while some of them are in memory.
     stored_by: JournalSeq,
 }
@@ -79,6 +84,12 @@ impl Partition {
         self.busy.as_ref().map_or(0, |busy| busy.recent.len())
     }
 
+    /// Extents that take the place of stored ones, from the one that holds `from` on.
+    pub(crate) fn overlay_from(&self, from: Offset) -> impl Iterator<Item = &Extent> {
+        let all = self.compaction.iter().flat_map(|state| state.overlay.values()).map(|(_, extent)| extent);
+        all.skip_while(move |extent| extent.end() <= from)
+    }
+
     /// The newest extent, if it is in memory.
     pub(crate) fn newest(&self) -> Option<&Extent> {
         self.busy.as_ref()?.recent.back()
@@ -113,7 +124,7 @@ impl Partition {
     }
 
     /// Without extents in memory a partition is idle.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         if let Some(busy) = &mut self.busy
             && busy.recent.is_empty()
         {
@@ -129,6 +140,7 @@ impl Partition {
         self.next = extent.end();
         self.bytes += u64::from(extent.length);
         self.extents += 1;
+        self.compaction.get_or_insert_default().grew(extent.length, 1, extent.appended_at);
         self.busy.get_or_insert_default().recent.push_back(extent);
     }
 
@@ -141,6 +153,8 @@ impl Partition {
             last.max_timestamp = last.max_timestamp.max(slice.max_timestamp);
             self.next = last.end();
             self.bytes += u64::from(slice.length);
+            let at = last.appended_at;
+            self.compaction.get_or_insert_default().grew(slice.length, 0, at);
         }
     }
 
@@ -171,6 +185,10 @@ impl Partition {
         }
         self.retired = at;
         self.persisted = self.persisted.max(at);
+        let next = self.next;
+        if let Some(state) = &mut self.compaction {
+            state.shrank(extents, at, next);
+        }
         self.forget_while(|extent, _| extent.end() <= at);
         Ok(())
     }

@@ -2,10 +2,12 @@
 //! what is durable (L1).
 
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    CursorKey, Extent, FreeMessages, Ledger, PartitionKey, Peeked, QueueNumbers, Refusal, RetiredExtent, SettleMessages, SettledRun,
+    Compactable, CursorKey, Extent, FreeMessages, Ledger, PartitionKey, Peeked, QueueNumbers, Refusal, RetiredExtent, SettleMessages,
+    SettledRun,
 };
 use crate::error::{Error, Result};
 use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, TopicId, TopicName};
@@ -66,6 +68,15 @@ pub enum Query {
         /// Only objects let go of longer ago.
         grace: Duration,
     },
+    /// What compactors may work on.
+    Compactable {
+        /// At most this many partitions.
+        limit: usize,
+        /// Only partitions after this one, in the order of their ids.
+        after: Option<(TopicId, PartitionIndex)>,
+    },
+    /// A topic by its number.
+    TopicById(TopicId),
     /// What is known of objects.
     Objects(Vec<SegmentId>),
     /// How far the journal is.
@@ -102,7 +113,7 @@ pub enum Answer {
     Namespace(Namespace),
     /// To `Namespaces`.
     Namespaces(Page<Namespace>),
-    /// To `Topic`.
+    /// To `Topic` and `TopicById`.
     Topic(Topic),
     /// To `Topics`.
     Topics(Page<Topic>),
@@ -116,6 +127,8 @@ pub enum Answer {
     Cursors(Page<Cursor>),
     /// To `Reclaimable`.
     Reclaimable(Reclaimable),
+    /// To `Compactable`.
+    Compactable(Compactable),
     /// To `Objects`, in its order; `None` for those that this shard never heard of, or forgot.
     Objects(Vec<Option<ObjectStatus>>),
     /// To `Position`.
@@ -154,6 +167,8 @@ pub struct Located {
     pub end: Offset,
     /// In offset order, without gaps; empty at the end.
     pub extents: Vec<Extent>,
+    /// Extents that take the place of those that the store has for their offsets. For the owner, who puts them in.
+    pub overlay: Vec<Extent>,
     /// Extents from here on are in memory; older ones are to be read from the store, and come before `extents`.
     pub first_recent: Offset,
     /// Extents below were let go of.
@@ -176,7 +191,7 @@ pub struct Reclaimable {
 }
 
 /// An object as this shard sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectStatus {
     /// Which one.
     pub id: SegmentId,
@@ -186,6 +201,15 @@ pub struct ObjectStatus {
     pub live_extents: u32,
     /// When the last of them went, or the object was refused.
     pub released_at: Option<Timestamp>,
+    /// The key of a Parquet file; others have theirs by their id.
+    pub key: Option<Arc<str>>,
+}
+
+impl ObjectStatus {
+    /// Where it is kept.
+    pub fn key(&self) -> String {
+        self.key.as_deref().map_or_else(|| self.id.key(), ToOwned::to_owned)
+    }
 }
 
 impl Ledger {
@@ -230,6 +254,8 @@ impl Ledger {
             Query::Reclaimable { limit, after, after_object, now, grace } => {
                 Ok(Answer::Reclaimable(self.reclaimable(*limit, after.as_ref(), after_object.as_ref(), *now, *grace)))
             }
+            Query::Compactable { limit, after } => Ok(Answer::Compactable(self.compactable_after(*limit, after.as_ref()))),
+            Query::TopicById(id) => self.topics.get(id).cloned().map(Answer::Topic).ok_or_else(|| Refusal::TopicGone.into_error()),
             Query::Objects(ids) => {
                 let status = |id: &SegmentId| self.objects.by_id.get(id).map(|object| object.status(*id));
                 Ok(Answer::Objects(ids.iter().map(status).collect()))
@@ -264,6 +290,7 @@ impl Ledger {
             log_start: state.log_start,
             end: state.next,
             extents: Vec::new(),
+            overlay: Vec::new(),
             first_recent: state.first_recent(),
             retired: state.retired,
             deleted: state.deleted,
@@ -281,12 +308,15 @@ impl Ledger {
             bytes += u64::from(extent.length);
             located.extents.push(*extent);
         }
+        located.overlay = state.overlay_from(from).take(max_extents.max(1)).copied().collect();
         Ok(Answer::Located(located))
     }
 
     fn locate_time(&self, topic: TopicId, partition: PartitionIndex, at: Timestamp) -> Result<Answer> {
         let (state, mut located) = self.located(topic, partition)?;
-        located.extents.extend(state.recent().find(|e| e.max_timestamp >= at && e.end() > state.log_start).copied());
+        let found = |e: &&Extent| e.max_timestamp >= at && e.end() > state.log_start;
+        located.extents.extend(state.recent().find(found).copied());
+        located.overlay.extend(state.overlay_from(state.log_start).find(found).copied());
         Ok(Answer::Located(located))
     }
 

@@ -101,6 +101,7 @@ fn refusal_to_proto(refusal: &Refusal) -> proto::Refusal {
         Refusal::IdempotencyConflict => plain(Kind::IdempotencyConflict, 0, 0),
         Refusal::CursorVersion { expected, actual } => plain(Kind::CursorVersion, *expected, *actual),
         Refusal::CursorOffset { cursor } => proto::Refusal { name: cursor.to_string(), ..plain(Kind::CursorOffset, 0, 0) },
+        Refusal::ExtentsChanged => plain(Kind::ExtentsChanged, 0, 0),
         Refusal::SegmentRefused => plain(Kind::SegmentRefused, 0, 0),
         Refusal::Lease { queue, topic, partition, offset } => {
             proto::Refusal { queue: queue.0, topic: topic.0, partition: partition.0, ..plain(Kind::Lease, offset.0, 0) }
@@ -130,6 +131,7 @@ fn refusal_from_proto(wire: proto::Refusal) -> Decoded<Refusal> {
         Kind::IdempotencyConflict => Refusal::IdempotencyConflict,
         Kind::CursorVersion => Refusal::CursorVersion { expected: wire.given, actual: wire.current },
         Kind::CursorOffset => Refusal::CursorOffset { cursor: CursorName::new(&wire.name)? },
+        Kind::ExtentsChanged => Refusal::ExtentsChanged,
         Kind::SegmentRefused => Refusal::SegmentRefused,
         Kind::Lease => Refusal::Lease {
             queue: QueueId(wire.queue),

@@ -6,13 +6,15 @@
 use std::sync::Arc;
 
 use super::codec::{Decoded, Malformed, config_from_json, config_json, hash, hash_bytes, offsets_to_proto, segment_id, uuid_bytes};
+use super::compaction::Compaction;
+use super::compaction::codec::{state_from_proto as compaction_state_from_proto, state_to_proto as compaction_state_to_proto};
 use super::cursors::CursorState;
 use super::objects::Object;
 use super::queue_codec::{queue_from_proto, queue_to_proto};
 use super::queues::QueueRows;
 use super::reply_codec::{acks_from_proto, acks_to_proto, reply_from_proto, reply_to_proto};
 use super::windows::{DedupEntry, Producer, ProducerBatch, Remembered, RememberedReply};
-use super::{CursorKey, EntryError, Extent, Ledger, Partition, ProducerKey};
+use super::{CursorKey, EntryError, Extent, Ledger, ObjectLevel, Partition, PartitionKey, ProducerKey};
 use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, QueueId, SegmentId, ShardId, TopicId, TopicName};
 use crate::time::Timestamp;
 use crate::topic::Topic;
@@ -26,9 +28,9 @@ pub mod proto {
 
 pub use proto::ShardRow;
 
-/// The versions of the rows of a shard without queues and with queues: who knows only the first must not serve the second. This
-/// program reads both.
-const VERSIONS: (u32, u32) = (1, 2);
+/// The versions of the rows of a shard without queues, with queues, and after a first swap: who knows only an earlier one must
+/// not serve a later. This program reads all.
+const VERSIONS: (u32, u32, u32) = (1, 2, 3);
 
 /// Partitions whose newest extents may all be in memory: beyond it, only the busy ones keep theirs.
 const FULL_PARTITIONS: usize = 1_024;
@@ -89,6 +91,9 @@ pub struct Checkpoint {
     pub deletes: Vec<RowKey>,
     /// Extents to be added.
     pub extents: Vec<proto::ExtentRow>,
+    /// Extents to be deleted before others are added: those of the partition that begin from the first offset on and before the
+    /// second.
+    pub replaced: Vec<(TopicId, PartitionIndex, Offset, Offset)>,
     /// Extents to be deleted: all of the partition below the offset.
     pub retired: Vec<(TopicId, PartitionIndex, Offset)>,
     /// Given back by [`Ledger::checkpoint_failed`] and [`Ledger::checkpointed`].
@@ -104,6 +109,7 @@ impl Ledger {
             puts: Vec::new(),
             deletes: Vec::new(),
             extents: Vec::new(),
+            replaced: Vec::new(),
             retired: Vec::new(),
             keys: Vec::new(),
         };
@@ -124,6 +130,11 @@ impl Ledger {
     /// all partitions together hold more than [`FULL_PARTITIONS`] times `keep`, those longest without an append keep none.
     pub fn checkpointed(&mut self, checkpoint: &Checkpoint, keep: usize) {
         let seq = JournalSeq(checkpoint.shard.seq);
+        for (topic, index, ..) in &checkpoint.replaced {
+            if let Some(state) = self.partitions.get_mut(&(*topic, *index)).and_then(|partition| partition.compaction.as_mut()) {
+                state.stored(seq);
+            }
+        }
         for extent in &checkpoint.extents {
             let key = (TopicId(extent.topic), PartitionIndex(extent.partition));
             let Some(partition) = self.partitions.get_mut(&key) else { continue };
@@ -162,7 +173,7 @@ impl Ledger {
             }
         }
         for ((topic, index), partition) in &self.partitions {
-            for extent in partition.recent() {
+            for extent in partition.overlay_from(Offset(0)).chain(partition.recent()) {
                 bytes.extend(extent_row(*topic, *index, extent).encode_length_delimited_to_vec());
             }
         }
@@ -171,7 +182,7 @@ impl Ledger {
 
     /// Builds a ledger from the rows of its checkpoints. The journal's entries after `shard.seq` are to be replayed on it.
     pub fn restore(id: ShardId, shard: &ShardRow, rows: impl IntoIterator<Item = Row>) -> Result<Self, EntryError> {
-        if shard.version == 0 || shard.version > VERSIONS.1 {
+        if shard.version == 0 || shard.version > VERSIONS.2 {
             return Err(EntryError::UnknownVersion(shard.version));
         }
         let mut ledger = Self::empty(id);
@@ -179,6 +190,7 @@ impl Ledger {
         ledger.epoch = Epoch(shard.epoch);
         ledger.time = Timestamp::from_millis(shard.time_ms);
         ledger.next_topic = shard.next_topic;
+        ledger.compacted = shard.version >= VERSIONS.2;
         // Built at once, the map's nodes are full: one by one, in order, they would be half empty, and there may be millions.
         let mut partitions = Vec::new();
         let mut queues = QueueRows::default();
@@ -189,24 +201,33 @@ impl Ledger {
             }
         }
         ledger.partitions = partitions.into_iter().collect();
+        let keys: Vec<PartitionKey> = ledger.partitions.keys().copied().collect();
+        keys.into_iter().for_each(|key| ledger.note_compactable(key));
         ledger.restore_queues(queues).map_err(|e| EntryError::Corrupt(e.0))?;
         Ok(ledger)
     }
 
     fn shard_row(&self) -> ShardRow {
-        let version = if self.queues.is_empty() { VERSIONS.0 } else { VERSIONS.1 };
+        let version = match (self.compacted, self.queues.is_empty()) {
+            (true, _) => VERSIONS.2,
+            (false, false) => VERSIONS.1,
+            (false, true) => VERSIONS.0,
+        };
         ShardRow { version, seq: self.seq.0, epoch: self.epoch.0, time_ms: self.time.as_millis(), next_topic: self.next_topic }
     }
 
-    fn extents_to_write(&self, topic: TopicId, index: PartitionIndex, checkpoint: &mut Checkpoint) {
-        let Some(partition) = self.partitions.get(&(topic, index)) else {
+    fn extents_to_write(&mut self, topic: TopicId, index: PartitionIndex, checkpoint: &mut Checkpoint) {
+        let Some(partition) = self.partitions.get_mut(&(topic, index)) else {
             checkpoint.retired.push((topic, index, Offset(u64::MAX)));
             return;
         };
         if partition.retired > Offset(0) {
             checkpoint.retired.push((topic, index, partition.retired));
         }
-        let fresh = partition.recent_from(partition.persisted);
+        partition.handed = partition.next;
+        let replaced = partition.compaction.iter().flat_map(|state| &state.replaced);
+        checkpoint.replaced.extend(replaced.map(|(_, from, to)| (topic, index, *from, *to)));
+        let fresh = partition.overlay_from(Offset(0)).chain(partition.recent_from(partition.persisted));
         checkpoint.extents.extend(fresh.map(|extent| extent_row(topic, index, extent)));
     }
 
@@ -282,6 +303,7 @@ impl Ledger {
             released_at: w.released_ms.map(Timestamp::from_millis),
             refused: w.refused,
             answer: w.answer.map(|a| reply_from_proto(a).map(Arc::new)).transpose()?,
+            key: w.key.map(Into::into),
         };
         if object.answer.is_some() {
             self.objects.answered.insert((object.committed_at, id));
@@ -370,13 +392,14 @@ impl Row {
 }
 
 impl proto::ExtentRow {
-    /// As the ledger keeps it. `None` if the object's id is malformed.
+    /// As the ledger keeps it. `None` if the object's id is malformed, or its level of a later program.
     pub fn to_extent(&self) -> Option<Extent> {
         Some(Extent {
             base_offset: Offset(self.base_offset),
             records: self.records,
             length: self.length,
             object: segment_id(&self.object).ok()?,
+            level: ObjectLevel::from_number(self.level)?,
             object_size: self.object_size,
             position: self.position,
             first_timestamp: Timestamp::from_millis(self.first_timestamp_ms),
@@ -399,6 +422,7 @@ pub(super) fn extent_row(topic: TopicId, index: PartitionIndex, extent: &Extent)
         max_timestamp_ms: extent.max_timestamp.as_millis(),
         appended_ms: extent.appended_at.as_millis(),
         object_size: extent.object_size,
+        level: extent.level.number().into(),
     }
 }
 
@@ -453,6 +477,7 @@ fn partition_row(topic: TopicId, index: PartitionIndex, partition: &Partition) -
         bytes: partition.bytes,
         extents: partition.extents,
         deleted: partition.deleted,
+        compaction: partition.compaction.as_deref().map(compaction_state_to_proto),
     }
 }
 
@@ -463,6 +488,8 @@ fn partition_from_row(w: &proto::PartitionRow) -> Partition {
         next: Offset(w.next),
         retired: Offset(w.retired),
         persisted: Offset(w.next),
+        handed: Offset(w.next),
+        compaction: compaction_from_row(w),
         bytes: w.bytes,
         extents: w.extents,
         deleted: w.deleted,
@@ -474,6 +501,13 @@ fn partition_from_row(w: &proto::PartitionRow) -> Partition {
     partition
 }
 
+/// Rows that nobody compacted yet tell nothing of it: all waits.
+fn compaction_from_row(w: &proto::PartitionRow) -> Option<Box<Compaction>> {
+    let all = || Compaction { unmerged_bytes: w.bytes, unmerged_extents: w.extents, unrolled_bytes: w.bytes, ..Compaction::default() };
+    let state = w.compaction.as_ref().map(compaction_state_from_proto).or_else(|| (w.next > 0).then(all))?;
+    Some(Box::new(state))
+}
+
 fn object_row(id: SegmentId, object: &Object) -> proto::ObjectRow {
     proto::ObjectRow {
         id: uuid_bytes(id),
@@ -483,6 +517,7 @@ fn object_row(id: SegmentId, object: &Object) -> proto::ObjectRow {
         released_ms: object.released_at.map(Timestamp::as_millis),
         refused: object.refused,
         answer: object.answer.as_deref().map(reply_to_proto),
+        key: object.key.as_deref().map(ToOwned::to_owned),
     }
 }
 

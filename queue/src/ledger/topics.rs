@@ -120,6 +120,7 @@ impl Ledger {
             }
             self.dirty.insert(RowKey::Partition(topic, index));
         }
+        self.compactable.remove(&key);
     }
 
     /// The last extent of a deleted topic's partition was retired.

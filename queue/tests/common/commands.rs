@@ -52,6 +52,7 @@ impl Lab {
                 Command::RefuseSegments { segments }
             }
             Op::Retire { pick, count, out_of_turn } => self.retire(*pick, *count as usize, *out_of_turn),
+            Op::Swap(op) => self.swap(*op),
             Op::Forget => Command::ForgetObjects { objects: self.model.fates.keys().copied().collect() },
         }
     }
@@ -189,7 +190,7 @@ impl Lab {
         }
     }
 
-    fn mint(&mut self, age_ms: i64) -> SegmentId {
+    pub(super) fn mint(&mut self, age_ms: i64) -> SegmentId {
         self.next_id += 1;
         SegmentId::mint(Timestamp::from_millis(self.now.as_millis() - age_ms), self.next_id << 64)
     }

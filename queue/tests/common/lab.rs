@@ -7,7 +7,7 @@ use lakefall_queue::error::Error;
 use lakefall_queue::id::Epoch;
 use lakefall_queue::ledger::{
     Applied, COMMIT_WINDOW, Checkpoint, Command, CommitReply, Extent, JournalEntry, Ledger, Notice, Reply, RetiredExtent, SegmentCommit,
-    SliceOutcome,
+    SliceOutcome, Swap,
 };
 use lakefall_queue::{PartitionIndex, SegmentId, ShardId, Timestamp, TopicId};
 
@@ -15,6 +15,7 @@ use super::commands::{cursor_name, ns};
 use super::model::{Fate, Model, Told};
 use super::ops::{CheckpointOp, GroupOp};
 use super::store::Store;
+use super::swaps::Levels;
 
 pub(crate) const SHARD: ShardId = ShardId(0);
 const START_MS: i64 = 1_700_000_000_000;
@@ -35,6 +36,9 @@ pub(crate) struct Lab {
     /// Every commit that was sent, and when it was sent first.
     pub(crate) commits: Vec<SegmentCommit>,
     pub(crate) refused: Vec<SegmentId>,
+    /// How far compaction is in each partition.
+    pub(super) levels: BTreeMap<Place, Levels>,
+    pub(super) last_swap: Option<Swap>,
     /// The group's times.
     pub(crate) times: Vec<Timestamp>,
     /// Names of what happened, so that a test can tell that all of it does.
@@ -64,6 +68,8 @@ impl Lab {
             stored: BTreeMap::new(),
             commits: Vec::new(),
             refused: Vec::new(),
+            levels: BTreeMap::new(),
+            last_swap: None,
             times: Vec::new(),
             reached: BTreeSet::new(),
             under_way: None,
@@ -122,7 +128,8 @@ impl Lab {
     }
 
     /// The model agrees on every partition and cursor; L2 holds in memory.
-    fn check_state(&self) {
+    fn check_state(&mut self) {
+        let mut places = Vec::new();
         for (index, topic) in self.model.topics.iter().enumerate() {
             let id = TopicId(index as u64 + 1);
             for (p, expected) in topic.partitions.iter().enumerate() {
@@ -137,7 +144,11 @@ impl Lab {
                 assert_eq!(partition.log_start().0, log_start, "the log start of {place:?}");
                 assert_eq!(partition.end().0, self.stored.get(&place).copied().unwrap_or(0), "L2: the records stored in {place:?}");
                 self.check_extents(place, partition.recent().copied().collect());
+                places.push(place);
             }
+        }
+        for place in places {
+            self.check_located(place);
         }
         let cursors: BTreeMap<_, _> = self.model.cursors.iter().map(|(key, (version, _))| (key.clone(), *version)).collect();
         assert_eq!(self.cursor_versions(), cursors);
@@ -211,6 +222,8 @@ impl Lab {
             }
             Command::Retire { topic, partition, extents } => self.compare_retire((*topic, *partition), extents, applied),
             Command::ForgetObjects { objects } => self.compare_forget(objects, applied.changed),
+            Command::Swap(swap) => self.compare_swap(swap, applied),
+            Command::Claim(_) | Command::Unclaim { .. } => panic!("claims have tests of their own"),
             Command::PutQueue(_) | Command::DeleteQueue { .. } | Command::SeekQueue(_) | Command::Receive(_) | Command::Settle(_) => {
                 panic!("queues have a lab of their own")
             }
@@ -244,7 +257,7 @@ impl Lab {
         }
     }
 
-    fn reach(&mut self, happened: bool, name: &str) {
+    pub(super) fn reach(&mut self, happened: bool, name: &str) {
         if happened {
             self.reached.insert(name.to_owned());
         }

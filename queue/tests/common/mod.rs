@@ -7,3 +7,4 @@ pub(crate) mod lab;
 pub(crate) mod model;
 pub(crate) mod ops;
 pub(crate) mod store;
+pub(crate) mod swaps;

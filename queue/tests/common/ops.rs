@@ -73,6 +73,36 @@ pub(crate) enum Op {
         out_of_turn: bool,
     },
     Forget,
+    Swap(SwapOp),
+}
+
+/// A compactor's swap of consecutive extents of one partition.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SwapOp {
+    pub(crate) pick: u8,
+    pub(crate) count: u8,
+    pub(crate) kind: SwapKind,
+    pub(crate) flaw: SwapFlaw,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum SwapKind {
+    Merge,
+    Roll,
+    /// Parquet files become one.
+    Rewrite,
+    /// The last swap that was sent, once more.
+    Repeat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum SwapFlaw {
+    None,
+    Generation,
+    /// One extent in between is left out.
+    Gap,
+    /// Its object was minted too long ago.
+    Late,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -204,7 +234,16 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (any::<u8>(), 1_u8..4, prop::bool::weighted(0.1))
             .prop_map(|(pick, count, out_of_turn)| Op::Retire { pick, count, out_of_turn }),
         2 => Just(Op::Forget),
+        6 => swap().prop_map(Op::Swap),
     ]
+}
+
+fn swap() -> impl Strategy<Value = SwapOp> {
+    let kind =
+        prop_oneof![4 => Just(SwapKind::Merge), 4 => Just(SwapKind::Roll), 3 => Just(SwapKind::Rewrite), 1 => Just(SwapKind::Repeat)];
+    let flaw =
+        prop_oneof![12 => Just(SwapFlaw::None), 1 => Just(SwapFlaw::Generation), 1 => Just(SwapFlaw::Gap), 1 => Just(SwapFlaw::Late)];
+    (any::<u8>(), 1_u8..5, kind, flaw).prop_map(|(pick, count, kind, flaw)| SwapOp { pick, count, kind, flaw })
 }
 
 fn segment() -> impl Strategy<Value = SegmentOp> {

@@ -23,6 +23,11 @@ impl Store {
         for key in &checkpoint.deletes {
             self.rows.remove(key);
         }
+        for (topic, partition, from, to) in &checkpoint.replaced {
+            if let Some(of) = self.extents.get_mut(&(*topic, *partition)) {
+                of.retain(|base, _| *base < from.0 || *base >= to.0);
+            }
+        }
         for extent in &checkpoint.extents {
             let of = self.extents.entry((TopicId(extent.topic), PartitionIndex(extent.partition))).or_default();
             of.insert(extent.base_offset, extent.clone());

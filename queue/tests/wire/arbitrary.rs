@@ -1,5 +1,7 @@
 //! Anything that may be asked of a ledger or answered, with every variant of every enum.
 
+#[path = "compaction.rs"]
+pub(crate) mod compaction;
 #[path = "queues.rs"]
 pub(crate) mod queues;
 
@@ -87,6 +89,7 @@ pub(crate) fn config() -> impl Strategy<Value = TopicConfig> {
             urgency,
             dedup_window: Duration::from_millis(dedup_ms),
             max_record_bytes,
+            ..TopicConfig::default()
         },
     )
 }
@@ -133,13 +136,16 @@ pub(crate) fn segment_commit() -> impl Strategy<Value = SegmentCommit> {
     })
 }
 
-pub(crate) fn command() -> impl Strategy<Value = Command> {
-    let retired = (offset(), any::<u32>(), any::<u32>(), segment()).prop_map(|(base_offset, records, length, object)| RetiredExtent {
+pub(crate) fn retired() -> impl Strategy<Value = RetiredExtent> {
+    (offset(), any::<u32>(), any::<u32>(), segment()).prop_map(|(base_offset, records, length, object)| RetiredExtent {
         base_offset,
         records,
         length,
         object,
-    });
+    })
+}
+
+pub(crate) fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         (namespace_name(), ".{0,9}", condition()).prop_map(|(name, description, condition)| Command::PutNamespace {
             name,
@@ -164,9 +170,14 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         }),
         segment_commit().prop_map(Command::Commit),
         vec(segment(), 0..4).prop_map(|segments| Command::RefuseSegments { segments }),
-        (topic_id(), partition(), vec(retired, 0..4)).prop_map(|(topic, partition, extents)| Command::Retire { topic, partition, extents }),
+        (topic_id(), partition(), vec(retired(), 0..4)).prop_map(|(topic, partition, extents)| Command::Retire {
+            topic,
+            partition,
+            extents
+        }),
         vec(segment(), 0..4).prop_map(|objects| Command::ForgetObjects { objects }),
         queues::command(),
+        compaction::command(),
     ]
 }
 
@@ -199,6 +210,7 @@ pub(crate) fn query() -> impl Strategy<Value = Query> {
         vec(segment(), 0..4).prop_map(Query::Objects),
         Just(Query::Position),
         queues::query(),
+        compaction::query(),
     ]
 }
 
@@ -226,9 +238,10 @@ pub(crate) fn cursor() -> impl Strategy<Value = Cursor> {
 prop_compose! {
     pub(crate) fn extent()(
         base_offset in offset(), records in any::<u32>(), length in any::<u32>(), object in segment(), object_size in any::<u64>(),
-        position in any::<u64>(), first_timestamp in timestamp(), max_timestamp in timestamp(), appended_at in timestamp()
+        position in any::<u64>(), first_timestamp in timestamp(), max_timestamp in timestamp(), appended_at in timestamp(),
+        level in compaction::level()
     ) -> Extent {
-        Extent { base_offset, records, length, object, object_size, position, first_timestamp, max_timestamp, appended_at }
+        Extent { base_offset, records, length, object, object_size, position, first_timestamp, max_timestamp, appended_at, level }
     }
 }
 
@@ -240,16 +253,22 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
     let status = (partition(), offset(), offset(), any::<u64>(), any::<u64>())
         .prop_map(|(partition, log_start, end, bytes, extents)| PartitionStatus { partition, log_start, end, bytes, extents });
     let located = (offset(), offset(), vec(extent(), 0..4), offset(), offset(), any::<bool>()).prop_map(
-        |(log_start, end, extents, first_recent, retired, deleted)| Located { log_start, end, extents, first_recent, retired, deleted },
+        |(log_start, end, extents, first_recent, retired, deleted)| Located {
+            log_start,
+            end,
+            extents,
+            overlay: Vec::new(),
+            first_recent,
+            retired,
+            deleted,
+        },
     );
     let reclaimable = (vec((topic_id(), partition(), offset(), offset()), 0..3), vec(segment(), 0..3), any::<usize>(), of(timestamp()))
         .prop_map(|(partitions, objects, waiting, next_release)| Reclaimable { partitions, objects, waiting, next_release });
-    let object = (segment(), any::<u64>(), any::<u32>(), of(timestamp())).prop_map(|(id, size, live_extents, released_at)| ObjectStatus {
-        id,
-        size,
-        live_extents,
-        released_at,
-    });
+    let object =
+        (segment(), any::<u64>(), any::<u32>(), of(timestamp()), of(".{1,20}")).prop_map(|(id, size, live_extents, released_at, key)| {
+            ObjectStatus { id, size, live_extents, released_at, key: key.map(Into::into) }
+        });
     prop_oneof![
         namespace().prop_map(Answer::Namespace),
         paged(namespace()).prop_map(Answer::Namespaces),
@@ -267,6 +286,7 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
             time
         })),
         queues::answer(),
+        compaction::answer(),
     ]
 }
 
@@ -284,6 +304,7 @@ pub(crate) fn refusal() -> impl Strategy<Value = Refusal> {
         (any::<u64>(), any::<u64>()).prop_map(|(expected, actual)| Refusal::CursorVersion { expected, actual }),
         cursor_name().prop_map(|cursor| Refusal::CursorOffset { cursor }),
         Just(Refusal::SegmentRefused),
+        Just(Refusal::ExtentsChanged),
         queues::refusal(),
     ]
 }
@@ -316,6 +337,7 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
         vec(segment(), 0..4).prop_map(Reply::Refused),
         Just(Reply::Done),
         queues::reply(),
+        vec(any::<bool>(), 0..4).prop_map(Reply::Claimed),
     ]
 }
 

@@ -5,14 +5,12 @@
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray};
-use arrow_json::ReaderBuilder;
-use arrow_json::reader::Decoder;
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema};
 
 use super::ParquetError;
+use super::json::Column;
 use super::pages::MAX_SCHEMA_NODES;
-use super::schema::{DATA, LEAVES};
-use super::text::Strict;
+use super::schema::LEAVES;
 
 /// Values that are decoded together.
 pub(super) const ROWS: usize = 4_096;
@@ -43,8 +41,8 @@ impl TypedColumns {
         if schema.fields().is_empty() || nodes + LEAVES.len() + 4 > MAX_SCHEMA_NODES {
             return Err(ParquetError::Unwritable(format!("a schema of {} fields is too large or empty", nodes - 1)));
         }
-        // Finds types that have no decoder now, not with the first record.
-        this.decoder().map_err(unwritable)?;
+        // Finds types that JSON has nothing for now, not with the first record.
+        this.decode(&[]).map_err(unwritable)?;
         Ok(this)
     }
 
@@ -54,12 +52,6 @@ impl TypedColumns {
 
     fn data_type(&self) -> DataType {
         DataType::Struct(self.fields.clone())
-    }
-
-    fn decoder(&self) -> Result<Decoder, ArrowError> {
-        let field = Field::new(DATA, self.data_type(), true);
-        // One more than are ever decoded together, so that the decoder never stops on its own.
-        ReaderBuilder::new_with_field(field).with_batch_size(ROWS + 1).with_decoder_factory(Arc::new(Strict)).build_decoder()
     }
 
     /// The column `data` of up to [`ROWS`] values, and how many values are not in it: those that are not JSON or do not fit.
@@ -81,18 +73,9 @@ impl TypedColumns {
     }
 
     fn decode(&self, rows: &[&[u8]]) -> Result<ArrayRef, ArrowError> {
-        let misread = || ArrowError::JsonError("a value is not one JSON text".to_owned());
-        let mut decoder = self.decoder()?;
-        for (row, value) in rows.iter().enumerate() {
-            let read = decoder.decode(value)?;
-            // Ends a literal.
-            decoder.decode(b"\n")?;
-            if read != value.len() || decoder.len() != row + 1 || decoder.has_partial_record() {
-                return Err(misread());
-            }
-        }
-        let batch = decoder.flush()?.ok_or_else(misread)?;
-        batch.columns().first().filter(|column| column.len() == rows.len()).cloned().ok_or_else(misread)
+        let mut column = Column::new(&self.data_type())?;
+        rows.iter().try_for_each(|value| column.push(value))?;
+        column.finish()
     }
 
     /// Replaces the rows that do not fit, which are found by halving: few bad ones among many cost little.

@@ -19,6 +19,10 @@ pub(super) fn is_repeatable(command: &Command) -> bool {
         Command::Retire { .. } => true,
         // Forgotten is forgotten, and ids are never used again.
         Command::ForgetObjects { .. } => true,
+        // By its object a second one gets the first answer, as a commit does.
+        Command::Swap(_) => true,
+        // Said twice, it is said.
+        Command::Claim(_) | Command::Unclaim { .. } => true,
         // The key replays the first answer for a day.
         Command::PutTopic { idempotency, .. } => idempotency.is_some(),
         Command::PutQueue(put) => put.idempotency.is_some(),

@@ -178,6 +178,7 @@ fn bounded(query: Query) -> Query {
         Query::Locate { topic, partition, from, max_bytes, max_extents } => {
             Query::Locate { topic, partition, from, max_bytes, max_extents: max_extents.min(LIST) }
         }
+        Query::Compactable { limit, after } => Query::Compactable { limit: limit.min(LIST), after },
         Query::Namespaces(mut page) => {
             page.limit = page.limit.min(LIST);
             Query::Namespaces(page)
@@ -203,6 +204,7 @@ fn bounded(query: Query) -> Query {
         }
         other @ (Query::Namespace(_)
         | Query::Topic(..)
+        | Query::TopicById(_)
         | Query::Partitions(_)
         | Query::LocateTime { .. }
         | Query::Cursor(..)

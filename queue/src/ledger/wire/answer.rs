@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::super::codec::{Decoded, required, segment_id, segment_ids, uuid_bytes};
+use super::super::compaction::codec::{compactable_from_proto, compactable_to_proto};
 use super::super::queue_codec::{queue_from_proto, queue_to_proto};
 use super::super::rows::{extent_row, namespace_from_row, namespace_row, proto, topic_from_row, topic_row};
 use super::super::{FreeMessages, JournalPosition, Located, ObjectStatus, Reclaimable};
@@ -32,6 +33,7 @@ pub(super) fn to_proto(answer: &Answer) -> proto::Answer {
             Kind::Cursors(proto::CursorPage { items: page.items.iter().map(cursor_to_proto).collect(), next: page.next.clone() })
         }
         Answer::Reclaimable(found) => Kind::Reclaimable(reclaimable_to_proto(found)),
+        Answer::Compactable(found) => Kind::Compactable(compactable_to_proto(found)),
         Answer::Objects(items) => Kind::Objects(proto::ObjectStatuses { items: items.iter().map(object_to_proto).collect() }),
         Answer::Position(position) => {
             Kind::Position(proto::JournalPosition { seq: position.seq.0, epoch: position.epoch.0, time_ms: position.time.as_millis() })
@@ -64,6 +66,7 @@ pub(super) fn from_proto(wire: proto::Answer) -> Decoded<Answer> {
         Kind::Cursor(w) => Answer::Cursor(all(w.items, cursor_from_proto)?),
         Kind::Cursors(w) => Answer::Cursors(Page { items: all(w.items, cursor_from_proto)?, next: w.next }),
         Kind::Reclaimable(w) => Answer::Reclaimable(reclaimable_from_proto(w)?),
+        Kind::Compactable(w) => Answer::Compactable(compactable_from_proto(w)?),
         Kind::Objects(w) => Answer::Objects(all(w.items, object_from_proto)?),
         Kind::Position(w) => {
             Answer::Position(JournalPosition { seq: JournalSeq(w.seq), epoch: Epoch(w.epoch), time: Timestamp::from_millis(w.time_ms) })
@@ -122,6 +125,7 @@ fn located_from_proto(wire: proto::Located) -> Decoded<Located> {
         log_start: Offset(wire.log_start),
         end: Offset(wire.end),
         extents: all(wire.extents, |row| required(row.to_extent(), "an extent's object"))?,
+        overlay: Vec::new(),
         first_recent: Offset(wire.first_recent),
         retired: Offset(wire.retired),
         deleted: wire.deleted,
@@ -182,6 +186,7 @@ fn object_to_proto(status: &Option<ObjectStatus>) -> proto::ObjectStatus {
         size: status.size,
         live_extents: status.live_extents,
         released_ms: status.released_at.map(Timestamp::as_millis),
+        key: status.key.as_deref().map(ToOwned::to_owned),
     })
 }
 
@@ -194,5 +199,6 @@ fn object_from_proto(wire: proto::ObjectStatus) -> Decoded<Option<ObjectStatus>>
         size: wire.size,
         live_extents: wire.live_extents,
         released_at: wire.released_ms.map(Timestamp::from_millis),
+        key: wire.key.map(Into::into),
     }))
 }

@@ -60,6 +60,11 @@ pub(super) fn to_proto(query: &Query) -> proto::Query {
             now_ms: now.as_millis(),
             grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
         }),
+        Query::Compactable { limit, after } => Kind::Compactable(proto::CompactableQuery {
+            limit: count(*limit),
+            after: after.map(|(topic, partition)| proto::PartitionKey { topic: topic.0, partition: partition.0 }),
+        }),
+        Query::TopicById(topic) => Kind::TopicById(topic.0),
         Query::Objects(ids) => Kind::Objects(proto::ObjectIds { ids: ids.iter().copied().map(uuid_bytes).collect() }),
         Query::Position => Kind::Position(true),
         Query::Queue(namespace, name) => Kind::Queue(proto::QueueName { namespace: namespace.to_string(), name: name.to_string() }),
@@ -107,6 +112,10 @@ pub(super) fn from_proto(wire: proto::Query) -> Decoded<Query> {
             now: Timestamp::from_millis(w.now_ms),
             grace: Duration::from_millis(w.grace_ms),
         },
+        Kind::Compactable(w) => {
+            Query::Compactable { limit: size(w.limit), after: w.after.map(|key| (TopicId(key.topic), PartitionIndex(key.partition))) }
+        }
+        Kind::TopicById(topic) => Query::TopicById(TopicId(topic)),
         Kind::Objects(w) => Query::Objects(segment_ids(&w.ids)?),
         Kind::Position(_) => Query::Position,
         Kind::Queue(w) => Query::Queue(NamespaceName::new(&w.namespace)?, QueueName::new(&w.name)?),

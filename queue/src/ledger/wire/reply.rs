@@ -24,6 +24,7 @@ pub(super) fn to_proto(reply: &Reply) -> proto::Reply {
         Reply::Queue(queue, created) => Kind::Queue(proto::QueueReply { queue: Some(queue_to_proto(queue)), created: *created }),
         Reply::Received(received) => Kind::Received(queues::received_to_proto(received)),
         Reply::Settled(runs) => Kind::Settled(queues::settled_to_proto(runs)),
+        Reply::Claimed(taken) => Kind::Claimed(proto::Claimed { taken: taken.clone() }),
     };
     proto::Reply { kind: Some(kind) }
 }
@@ -40,5 +41,6 @@ pub(super) fn from_proto(wire: proto::Reply) -> Decoded<Reply> {
         Kind::Queue(w) => Reply::Queue(Box::new(queue_from_proto(required(w.queue, "a queue")?)?), w.created),
         Kind::Received(w) => Reply::Received(Box::new(queues::received_from_proto(w))),
         Kind::Settled(w) => Reply::Settled(queues::settled_from_proto(w)?),
+        Kind::Claimed(w) => Reply::Claimed(w.taken),
     })
 }

@@ -27,6 +27,15 @@ pub(super) struct Cells {
     json: bool,
 }
 
+/// A column's buffer as the owner of bytes.
+struct Shared(arrow_buffer::Buffer);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Cells {
     /// Binary, text, or (as JSON objects) a struct.
     pub(super) fn of(name: &str, column: &ArrayRef) -> Result<Self> {
@@ -48,7 +57,7 @@ impl Cells {
 
     fn slices<T: ByteArrayType>(column: &GenericByteArray<T>) -> Self {
         let offsets = column.value_offsets().iter().map(|at| arrow_buffer::ArrowNativeType::as_usize(*at)).collect();
-        Self { bytes: Bytes::from(column.values().clone()), offsets, nulls: column.nulls().cloned(), json: false }
+        Self { bytes: Bytes::from_owner(Shared(column.values().clone())), offsets, nulls: column.nulls().cloned(), json: false }
     }
 
     fn objects(column: &StructArray) -> Result<Self> {
