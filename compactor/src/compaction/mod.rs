@@ -190,6 +190,7 @@ impl Compactor {
         let mut found = compactable(&*self.metadata, shard).await?;
         // A ledger's time stands while nothing is journaled.
         found.now = found.now.max(self.ambient.now());
+        found.claims.retain(|claim| claim.until > found.now);
         Ok(found)
     }
 

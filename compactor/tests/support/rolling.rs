@@ -49,8 +49,21 @@ impl Bench {
         let id = SegmentId::mint(self.ambient.now(), self.ambient.entropy.draw());
         let stored = Stored { id, segment: builder.finish() };
         self.store.put_new(&stored.id.key(), stored.segment.chunks.clone()).await.unwrap();
-        for (topic, _) in each {
-            assert!(was_stored(&self.commit(&stored, topic.id).await));
+        // All of them are of one shard.
+        let extents = stored.segment.index.extents.iter().map(|extent| {
+            let slice = Slice {
+                length: extent.length as u32,
+                records: extent.records as u32,
+                first_timestamp: extent.first_timestamp,
+                max_timestamp: extent.max_timestamp,
+                ..Slice::default()
+            };
+            ProposedExtent { topic: extent.topic, partition: P0, position: extent.position, slices: vec![slice] }
+        });
+        let commit = SegmentCommit { segment: stored.id, size: stored.segment.len, extents: extents.collect(), atoms: Vec::new() };
+        match self.metadata.execute(each[0].0.id.shard(), Command::Commit(commit)).await.unwrap() {
+            Reply::Committed(reply) => assert!(was_stored(&reply)),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -4,7 +4,7 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{Array, BinaryViewArray, BooleanArray, PrimitiveArray, RecordBatch, StringViewArray, StructArray};
-use arrow_buffer::ScalarBuffer;
+use arrow_buffer::Buffer;
 use bytes::{Buf, Bytes};
 use lakefall_queue::{Header, Offset, PartitionIndex, StoredRecord, Timestamp, ValueKind};
 use parquet::arrow::ProjectionMask;
@@ -211,8 +211,8 @@ const VIEW_BYTES: usize = 16;
 
 impl<'a> Blobs<'a> {
     fn new(array: &'a BinaryViewArray) -> Self {
-        let buffers = array.data_buffers().iter().map(|buffer| Bytes::from_owner(ScalarBuffer::<u8>::from(buffer.clone()))).collect();
-        Self { array, views: Bytes::from_owner(ScalarBuffer::<u8>::from(array.views().inner().clone())), buffers }
+        let buffers = array.data_buffers().iter().map(|buffer| bytes_of(buffer.clone())).collect();
+        Self { array, views: bytes_of(array.views().inner().clone()), buffers }
     }
 
     fn get(&self, row: usize) -> Option<Bytes> {
@@ -266,4 +266,15 @@ impl Window {
 
 fn outside() -> LibraryError {
     LibraryError::EOF("bytes outside of the row group".to_owned())
+}
+
+/// A buffer as bytes, without copying it.
+fn bytes_of(buffer: Buffer) -> Bytes {
+    struct Shared(Buffer);
+    impl AsRef<[u8]> for Shared {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    Bytes::from_owner(Shared(buffer))
 }

@@ -5,25 +5,19 @@
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray};
-use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema};
+use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
 
 use super::ParquetError;
-use super::json::Column;
+use super::json::JsonColumn;
 use super::pages::MAX_SCHEMA_NODES;
 use super::schema::LEAVES;
 
-/// Values that are decoded together.
-pub(super) const ROWS: usize = 4_096;
 /// Deepest nesting of a value that gets typed columns, and of a schema. The decoders walk both by recursion.
 const DEEPEST: usize = 64;
-/// Stands for a value that has no typed columns.
-const NOTHING: &[u8] = b"null";
 
 /// Which typed columns a file has, below a struct column named `data`.
 ///
-/// Text columns take any value: what is no string stands there as its JSON text. Number columns take no strings, and
-/// those of whole numbers nothing that would be rounded. Fields that the schema does not have are passed over, fields that a
-/// value does not have are null.
+/// What fits into a column: see [`super::json`].
 #[derive(Clone, Debug)]
 pub struct TypedColumns {
     fields: Fields,
@@ -41,8 +35,8 @@ impl TypedColumns {
         if schema.fields().is_empty() || nodes + LEAVES.len() + 4 > MAX_SCHEMA_NODES {
             return Err(ParquetError::Unwritable(format!("a schema of {} fields is too large or empty", nodes - 1)));
         }
-        // Finds types that JSON has nothing for now, not with the first record.
-        this.decode(&[]).map_err(unwritable)?;
+        // Finds types that have no place for JSON now, not with the first record.
+        JsonColumn::new(&this.fields).map_err(unwritable)?;
         Ok(this)
     }
 
@@ -54,42 +48,21 @@ impl TypedColumns {
         DataType::Struct(self.fields.clone())
     }
 
-    /// The column `data` of up to [`ROWS`] values, and how many values are not in it: those that are not JSON or do not fit.
+    /// The column `data` of some values, and how many values are not in it: those that are not JSON or do not fit.
     pub(super) fn column(&self, values: &BinaryArray, json: &BooleanArray) -> Result<(ArrayRef, u64), ParquetError> {
-        let given = |row: usize| {
-            let typed = !values.is_null(row) && json.value(row);
-            Some(values.value(row)).filter(|value| typed && is_fit(value))
-        };
-        let mut rows: Vec<&[u8]> = (0..values.len()).map(|row| given(row).unwrap_or(NOTHING)).collect();
-        let column = match self.decode(&rows) {
-            Ok(column) => column,
-            Err(_) => {
-                self.drop_unfit(&mut rows);
-                self.decode(&rows).map_err(unwritable)?
+        let mut column = JsonColumn::new(&self.fields).map_err(unwritable)?;
+        let mut untyped = 0;
+        for row in 0..values.len() {
+            let value = (!values.is_null(row)).then(|| values.value(row));
+            match value.filter(|value| json.value(row) && is_fit(value)) {
+                Some(value) => untyped += u64::from(!column.push(value)),
+                None => {
+                    untyped += u64::from(value.is_some());
+                    column.push_null();
+                }
             }
-        };
-        let present = values.len() - values.null_count();
-        Ok((column.clone(), (present - (column.len() - column.null_count())) as u64))
-    }
-
-    fn decode(&self, rows: &[&[u8]]) -> Result<ArrayRef, ArrowError> {
-        let mut column = Column::new(&self.data_type())?;
-        rows.iter().try_for_each(|value| column.push(value))?;
-        column.finish()
-    }
-
-    /// Replaces the rows that do not fit, which are found by halving: few bad ones among many cost little.
-    fn drop_unfit(&self, rows: &mut [&[u8]]) {
-        if self.decode(rows).is_ok() {
-            return;
         }
-        if let [row] = rows {
-            *row = NOTHING;
-            return;
-        }
-        let (left, right) = rows.split_at_mut(rows.len() / 2);
-        self.drop_unfit(left);
-        self.drop_unfit(right);
+        Ok((column.finish().map_err(unwritable)?, untyped))
     }
 }
 

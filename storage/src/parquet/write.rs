@@ -2,7 +2,7 @@
 //! thread.
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord, Timestamp, TopicId};
@@ -14,7 +14,7 @@ use super::footer::Footer;
 use super::gather::Columns;
 use super::schema::{JSON, LEAVES, VALUE, properties, schema};
 use super::{ChainDigest, ChainHash, ParquetError, ROW_GROUP_BYTES, ROW_GROUP_RECORDS};
-use super::{TypedColumns, trailer, typed};
+use super::{TypedColumns, trailer};
 use crate::batch::MAX_UNCOMPRESSED_BYTES;
 
 /// How a file is written.
@@ -221,13 +221,7 @@ impl ParquetWriter {
             return Ok(());
         }
         let columns: Vec<ArrayRef> = self.columns.finish().map_err(unwritable)?;
-        let records = columns.first().map_or(0, |column| column.len());
-        // Typed columns are made in portions: a value that does not fit makes its portion be read again.
-        let step = if self.typed.is_some() { typed::ROWS } else { records };
-        for start in (0..records).step_by(step) {
-            let portion = columns.iter().map(|column| column.slice(start, step.min(records - start))).collect();
-            self.write(portion)?;
-        }
+        self.write(columns)?;
         self.inner.flush().map_err(unwritable)?;
         self.inner.sync().map_err(unwritable)?;
         self.add_checksum()
