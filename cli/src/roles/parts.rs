@@ -192,7 +192,7 @@ fn pem(path: &Path, key: &str) -> Result<Vec<u8>, Failure> {
 }
 
 /// Finds the metadata replicas. What comes back with the client is the ambient whose clock is theirs.
-pub(super) async fn connect_metadata(frame: &Frame, stop: CancellationToken) -> Result<(Arc<Client>, Ambient), Failure> {
+pub(crate) async fn connect_metadata(frame: &Frame, stop: CancellationToken) -> Result<(Arc<Client>, Ambient), Failure> {
     let Frame { config, tasks, ambient } = frame;
     let client = ClientConfig {
         endpoints: config.metadata.endpoints.clone(),
