@@ -13,6 +13,7 @@ use crate::commands::queue::QueueArgs;
 use crate::commands::receive::ReceiveArgs;
 use crate::commands::recover::RecoverArgs;
 use crate::commands::send::SendArgs;
+use crate::commands::sql::SqlArgs;
 use crate::commands::topic::TopicArgs;
 use crate::commands::work::WorkArgs;
 use crate::roles::{CompactorArgs, DevArgs, GatewayArgs, MetadataArgs};
@@ -70,6 +71,8 @@ pub(crate) enum Command {
     Receive(ReceiveArgs),
     /// Run a command for each message of a queue.
     Work(WorkArgs),
+    /// Ask in SQL: topics are tables.
+    Sql(SqlArgs),
     /// Verify segments and index against the metadata, with the server stopped.
     Fsck(FsckArgs),
     /// Show what a restored metadata store lost, and let the collector go on.

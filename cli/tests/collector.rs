@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use lakefall_compactor::{Collector, CollectorConfig};
-use lakefall_gateway::engine::{Engine, EngineConfig, EngineParts, IngestConfig, ReceiptKeys};
+use lakefall_gateway::engine::{Engine, EngineConfig, EngineParts, IngestConfig, ReceiptKeys, SqlConfig};
 use lakefall_metadata::memory::{Fault, MemoryStore};
 use lakefall_metadata::{Identity, Metadata, MetadataStore, News, Node, NodeConfig};
 use lakefall_queue::clock::{Ambient, Clock, Entropy};
@@ -148,6 +148,7 @@ impl Bench {
             limits: Limits::default(),
             read_buffer_bytes: EngineConfig::READ_BUFFER_BYTES,
             receipt_keys: ReceiptKeys::default(),
+            sql: SqlConfig::default(),
         };
         let engine = Engine::start(config, parts, &tasks, stop.clone());
         Self { clock, ambient, metadata_store, commits, metadata, store, engine, tasks, stop }

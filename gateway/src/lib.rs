@@ -8,6 +8,7 @@ pub mod metrics;
 mod queues;
 mod read;
 mod remembered;
+mod sql;
 mod topics;
 
 pub use engine::{Engine, EngineConfig};

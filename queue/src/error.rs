@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error as ThisError;
 
 use crate::id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, SegmentId, TopicName};
+use crate::sql::SqlRefusal;
 
 /// The result of a verb.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -202,6 +203,9 @@ pub enum Error {
     /// No such operation, or it ended long ago.
     #[error("there is no operation {0}")]
     OperationNotFound(String),
+    /// A statement of SQL was refused; why is what tells what to do.
+    #[error("{0}")]
+    Sql(SqlRefusal),
     /// The server has no room or no way right now; nothing was applied. Repeat after `retry_after`.
     #[error("{reason}")]
     Unavailable {
@@ -227,6 +231,12 @@ pub enum Error {
     /// A defect in Lakefall. Nothing about it is the caller's doing.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+impl From<SqlRefusal> for Error {
+    fn from(refusal: SqlRefusal) -> Self {
+        Self::Sql(refusal)
+    }
 }
 
 impl Error {
@@ -278,6 +288,7 @@ impl Error {
             | Self::DeadLetterCycle { .. }
             | Self::DeadLetterQueueTaken { .. }
             | Self::OperationNotFound(_)
+            | Self::Sql(_)
             | Self::BelowLogStart { .. }
             | Self::Unavailable { .. }
             | Self::DataUnavailable { .. } => Outcome::NotApplied,

@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod limits;
 pub mod queue;
 pub mod record;
+pub mod sql;
 pub mod time;
 pub mod topic;
 pub mod verbs;

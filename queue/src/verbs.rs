@@ -15,6 +15,7 @@ use crate::queue::{
     Binding, Consumer, Delivery, Operation, Queue, QueueConfig, QueueSettlements, QueueStats, Receive, Redrive, SeekTo, Settled, Settlement,
 };
 use crate::record::{Record, StoredRecord};
+use crate::sql::{Rows, Statement};
 use crate::time::Timestamp;
 use crate::topic::{Topic, TopicConfig, TopicDescription};
 
@@ -479,4 +480,7 @@ pub trait Verbs: Send + Sync + 'static {
 
     /// Sends a request and waits for its reply.
     async fn request(&self, caller: &Caller, request: Request) -> Result<(TopicName, StoredRecord)>;
+
+    /// Answers a statement of SQL from one snapshot of each topic that it names.
+    async fn sql(&self, caller: &Caller, statement: Statement) -> Result<Box<dyn Rows>>;
 }

@@ -14,6 +14,7 @@ pub(crate) mod queue;
 pub(crate) mod receive;
 pub(crate) mod recover;
 pub(crate) mod send;
+pub(crate) mod sql;
 mod stored;
 pub(crate) mod topic;
 pub(crate) mod work;
@@ -29,7 +30,8 @@ use crate::{bench, roles};
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     let client = || Client::new(&cli.client);
-    let mut output = Output::new(cli.client.json);
+    let json = cli.client.json;
+    let mut output = Output::new(json);
     match cli.command {
         Command::Dev(args) => roles::dev(args),
         Command::Gateway(args) => roles::gateway(args),
@@ -46,6 +48,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Send(args) => send::send(&args, &client()?, &mut output),
         Command::Receive(args) => receive::receive(&args, &client()?, &mut output),
         Command::Work(args) => work::work(&args, &client()?, &mut output),
+        Command::Sql(args) => sql::sql(&args, &client()?, &mut output, json),
         Command::Fsck(args) => fsck::fsck(&args, &mut output),
         Command::Recover(args) => recover::recover(&args, &mut output),
         Command::Doctor(args) => bucket::doctor(&args, &mut output),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lakefall_compactor::compaction::NoColumns;
 use lakefall_compactor::{Collector, CollectorConfig, Compactor, CompactorConfig};
-use lakefall_gateway::engine::{EngineConfig, IngestConfig, ReceiptKeys};
+use lakefall_gateway::engine::{EngineConfig, IngestConfig, ReceiptKeys, SqlConfig};
 use lakefall_gateway::listen::ListenConfig;
 use lakefall_metadata::memory::MemoryStore;
 use lakefall_metadata::postgres::{PostgresConfig, PostgresStore, TlsMode};
@@ -302,7 +302,14 @@ pub(super) fn engine_config(config: &Config, receipt_keys: ReceiptKeys) -> Resul
         buffer_bytes: config.ingest.buffer_bytes,
         admission_wait: Duration::from_millis(config.ingest.admission_wait_ms),
     };
-    Ok(EngineConfig { ingest, limits: config.limits.clone(), read_buffer_bytes: config.read.buffer_bytes, receipt_keys })
+    let sql = SqlConfig {
+        max_concurrent: config.sql.max_concurrent,
+        memory_bytes: config.sql.memory_bytes,
+        timeout: Duration::from_millis(config.sql.timeout_ms),
+        max_rows: config.sql.max_rows,
+        threads: config.sql.threads,
+    };
+    Ok(EngineConfig { ingest, limits: config.limits.clone(), read_buffer_bytes: config.read.buffer_bytes, receipt_keys, sql })
 }
 
 pub(super) fn listen_config(config: &Config) -> ListenConfig {

@@ -23,6 +23,7 @@ use lakefall_queue::limits::Limits;
 use lakefall_queue::queue::{
     Binding, Consumer, Delivery, Operation, Queue, QueueConfig, QueueStats, Receive, Redrive, SeekTo, Settled, Settlement,
 };
+use lakefall_queue::sql::{Rows, Statement};
 use lakefall_queue::topic::{Topic, TopicConfig, TopicDescription};
 use lakefall_queue::verbs::{
     Admission, Append, Appended, Caller, Commit, Cursor, CursorMove, Fetched, Idempotency, Namespace, ObjectRange, OrderToken, Page,
@@ -30,16 +31,21 @@ use lakefall_queue::verbs::{
 };
 use lakefall_queue::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, StoredRecord, TopicName};
 use lakefall_service::Tasks;
+use lakefall_sql::Sql;
 use lakefall_storage::cache::Cache;
 use lakefall_storage::store::Store;
 use tokio_util::sync::CancellationToken;
+
+pub use lakefall_sql::SqlConfig;
 
 pub use crate::ingest::IngestConfig;
 use crate::ingest::{Gate, Ingest, Router};
 pub use crate::queues::ReceiptKeys;
 use crate::queues::{Bell, Mover, Operations, Queues, Requests};
 use crate::read::{Listeners, Reader, follow};
+use crate::sql::Tables;
 use crate::topics::Topics;
+pub(crate) use resources::{object_range, unexpected};
 
 /// How the engine works.
 #[derive(Clone, Debug)]
@@ -54,6 +60,8 @@ pub struct EngineConfig {
     /// What receipts are sealed with. The same on all gateways of a cluster, so that one settles what another leased. Default:
     /// drawn at the start, so that receipts are of no use after a restart.
     pub receipt_keys: ReceiptKeys,
+    /// What statements of SQL may use.
+    pub sql: SqlConfig,
 }
 
 impl EngineConfig {
@@ -85,6 +93,7 @@ pub struct Engine {
     streams: streams::Streams,
     pub(crate) queues: Arc<Queues>,
     work: work::Work,
+    sql: Sql,
     pub(crate) ambient: Ambient,
 }
 
@@ -125,6 +134,7 @@ impl Engine {
             reader,
             streams: streams::Streams::default(),
             queues,
+            sql: Sql::new(config.sql),
             ambient,
         })
     }
@@ -349,6 +359,10 @@ impl Verbs for Engine {
 
     async fn request(&self, caller: &Caller, request: Request) -> Result<(TopicName, StoredRecord)> {
         self.replied(caller, request).await
+    }
+
+    async fn sql(&self, caller: &Caller, statement: Statement) -> Result<Box<dyn Rows>> {
+        self.sql.run(Arc::new(Tables::new(self.work.engine()?, caller.clone())), statement).await
     }
 }
 

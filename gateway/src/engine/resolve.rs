@@ -17,7 +17,7 @@ const ATTEMPTS: usize = 3;
 
 impl Engine {
     /// Asks something of the topic of this name.
-    pub(super) async fn on_topic<T, F>(&self, caller: &Caller, name: &TopicName, ask: impl Fn(Arc<Topic>) -> F + Send) -> Result<T>
+    pub(crate) async fn on_topic<T, F>(&self, caller: &Caller, name: &TopicName, ask: impl Fn(Arc<Topic>) -> F + Send) -> Result<T>
     where
         F: Future<Output = Result<T, Failure>> + Send,
     {

@@ -109,16 +109,16 @@ impl Engine {
         Ok(Page { items, next })
     }
 
-    pub(super) async fn ask(&self, namespace: &NamespaceName, query: Query) -> Result<Answer> {
+    pub(crate) async fn ask(&self, namespace: &NamespaceName, query: Query) -> Result<Answer> {
         self.metadata.query(namespace.shard(self.metadata.shards()), query).await
     }
 }
 
-pub(super) fn unexpected(answer: &dyn std::fmt::Debug) -> Error {
+pub(crate) fn unexpected(answer: &dyn std::fmt::Debug) -> Error {
     Error::Internal(format!("the ledger answered another question: {answer:?}"))
 }
 
-pub(super) fn object_range(topic: &Topic, partition: PartitionIndex, extent: &Extent) -> ObjectRange {
+pub(crate) fn object_range(topic: &Topic, partition: PartitionIndex, extent: &Extent) -> ObjectRange {
     ObjectRange {
         object: extent.object,
         level: extent.level,

@@ -20,9 +20,13 @@ pub(super) struct Work {
 }
 
 impl Work {
+    /// The engine, for what goes on beside the call.
+    pub(super) fn engine(&self) -> Result<Arc<Engine>> {
+        self.engine.upgrade().ok_or_else(|| Error::unavailable("this gateway is shutting down: use another one"))
+    }
+
     fn verbs(&self) -> Result<Arc<dyn Verbs>> {
-        let engine = self.engine.upgrade().ok_or_else(|| Error::unavailable("this gateway is shutting down: use another one"))?;
-        Ok(engine)
+        Ok(self.engine()?)
     }
 }
 

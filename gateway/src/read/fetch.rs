@@ -22,13 +22,18 @@ const DECODE_HERE: usize = 16 << 10;
 const RECENT_MS: i64 = 60_000;
 
 /// A batch of an extent.
-struct Found {
+pub(super) struct Found {
     bytes: Bytes,
     base: Offset,
     records: u32,
 }
 
 impl Found {
+    /// The offset after its last record.
+    pub(super) fn end(&self) -> Offset {
+        self.base.plus(u64::from(self.records))
+    }
+
     /// What it holds if its records are like the one before.
     fn expected_bytes(&self, before: &[StoredRecord]) -> usize {
         self.records as usize * before.last().map_or(0, StoredRecord::payload_bytes)
@@ -90,7 +95,7 @@ impl Reader {
 
     /// The damage may be the cache's, or done on the way from the store: puts the object into the cache anew. Answers
     /// `error` if the store does not have it.
-    async fn renew(&self, extent: &Extent, error: Error) -> Result<(), Error> {
+    pub(super) async fn renew(&self, extent: &Extent, error: Error) -> Result<(), Error> {
         let whole = self.store.get_range(&extent.object.key(), 0..extent.object_size).await.map_err(|_| error)?;
         let length = whole.len() as u64;
         self.cache.fill(extent.object, &[whole], length);
@@ -110,7 +115,7 @@ impl Reader {
     }
 
     /// Steps over batch headers until the one that holds `from`.
-    async fn next_batch(
+    pub(super) async fn next_batch(
         &self,
         topic: &Topic,
         partition: PartitionIndex,
@@ -164,7 +169,7 @@ impl Reader {
         self.ambient.now().as_millis() - extent.appended_at.as_millis() > RECENT_MS
     }
 
-    async fn decode_batch(
+    pub(super) async fn decode_batch(
         &self,
         batch: Found,
         partition: PartitionIndex,
@@ -214,14 +219,15 @@ impl Reader {
 }
 
 /// Where the next batch of an extent begins.
-struct BatchCursor {
+#[derive(Clone)]
+pub(super) struct BatchCursor {
     position: u64,
     base: Offset,
     stop: u64,
 }
 
 impl BatchCursor {
-    fn new(extent: &Extent) -> Self {
+    pub(super) fn new(extent: &Extent) -> Self {
         Self { position: extent.position, base: extent.base_offset, stop: extent.position + u64::from(extent.length) }
     }
 }

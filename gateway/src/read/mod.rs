@@ -8,6 +8,7 @@ mod locations;
 mod pass;
 mod position;
 mod room;
+mod scan;
 mod tails;
 mod wait;
 

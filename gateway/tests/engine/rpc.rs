@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakefall_gateway::Engine;
-use lakefall_gateway::engine::{EngineConfig, ReceiptKeys};
+use lakefall_gateway::engine::{EngineConfig, ReceiptKeys, SqlConfig};
 use lakefall_metadata::memory::MemoryStore;
 use lakefall_metadata::rpc::{Client, ClientConfig, Host, ServerSecurity, serve};
 use lakefall_metadata::{Membership, NoPeers, Node, NodeConfig, Replica, ReplicaId};
@@ -46,7 +46,13 @@ impl Cluster {
         client.ready().await.unwrap();
         let metadata = Watched::new(client, deaf);
         let Setup { ingest, read_buffer_bytes, .. } = Setup::default();
-        let config = EngineConfig { ingest, limits: Limits::default(), read_buffer_bytes, receipt_keys: ReceiptKeys::default() };
+        let config = EngineConfig {
+            ingest,
+            limits: Limits::default(),
+            read_buffer_bytes,
+            receipt_keys: ReceiptKeys::default(),
+            sql: SqlConfig::default(),
+        };
         (engine(&self.objects, &metadata, &system_ambient(), &self.tasks, config).await, metadata)
     }
 }

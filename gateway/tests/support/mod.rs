@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lakefall_gateway::Engine;
-use lakefall_gateway::engine::{EngineConfig, EngineParts, IngestConfig, ReceiptKeys};
+use lakefall_gateway::engine::{EngineConfig, EngineParts, IngestConfig, ReceiptKeys, SqlConfig};
 use lakefall_metadata::memory::MemoryStore;
 use lakefall_metadata::{Node, NodeConfig};
 use lakefall_queue::clock::{Ambient, Clock, Entropy};
@@ -119,6 +119,7 @@ impl World {
             limits: Limits::default(),
             read_buffer_bytes: setup.read_buffer_bytes,
             receipt_keys: keys(),
+            sql: SqlConfig::default(),
         };
         let engine = engine(&objects, &metadata, &ambient, &tasks, config).await;
         Self { engine, metadata, journal, objects, tasks, ambient }
@@ -148,7 +149,7 @@ impl World {
             metadata,
             &ambient,
             &self.tasks,
-            EngineConfig { ingest, limits: Limits::default(), read_buffer_bytes, receipt_keys: keys() },
+            EngineConfig { ingest, limits: Limits::default(), read_buffer_bytes, receipt_keys: keys(), sql: SqlConfig::default() },
         )
         .await
     }

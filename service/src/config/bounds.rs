@@ -23,7 +23,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
 
 /// Key, value, least, most.
 fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
-    let Config { store, metadata, segment, uploads, ingest, read, cache, collector, compactor, http, .. } = config;
+    let Config { store, metadata, segment, uploads, ingest, read, sql, cache, collector, compactor, http, .. } = config;
     vec![
         ("store.request_timeout_ms", store.request_timeout_ms, 100, 600_000),
         ("store.connect_timeout_ms", store.connect_timeout_ms, 100, 60_000),
@@ -48,6 +48,11 @@ fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
         ("ingest.buffer_bytes", ingest.buffer_bytes as u64, MIB, 16 * GIB),
         ("ingest.admission_wait_ms", ingest.admission_wait_ms, 0, 60_000),
         ("read.buffer_bytes", read.buffer_bytes as u64, 16 * MIB, 64 * GIB),
+        ("sql.max_concurrent", sql.max_concurrent as u64, 1, 1_000),
+        ("sql.memory_bytes", sql.memory_bytes as u64, 16 * MIB, 64 * GIB),
+        ("sql.timeout_ms", sql.timeout_ms, 100, 3_600_000),
+        ("sql.max_rows", sql.max_rows, 1, 1_000_000_000_000),
+        ("sql.threads", sql.threads as u64, 1, 256),
         ("cache.memory_bytes", cache.memory_bytes as u64, MIB, 256 * GIB),
         ("cache.cold_bytes", cache.cold_bytes as u64, MIB, 256 * GIB),
         ("cache.block_bytes", cache.block_bytes as u64, 64 * KIB, 16 * MIB),

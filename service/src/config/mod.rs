@@ -17,7 +17,7 @@ pub use load::{ConfigError, Sources};
 pub use metadata::{MetadataConfig, MetadataTlsConfig, PostgresSettings, PostgresTls};
 pub use sections::{
     CacheConfig, CollectorConfig, CompactorConfig, HttpConfig, IngestConfig, LogConfig, LogFormat, ReadConfig, ReceiptsConfig,
-    SegmentConfig, StoreConfig, UploadsConfig,
+    SegmentConfig, SqlConfig, StoreConfig, UploadsConfig,
 };
 
 /// Everything that can be set. Sizes are bytes, times milliseconds.
@@ -43,6 +43,8 @@ pub struct Config {
     pub ingest: IngestConfig,
     /// How much readers hold at once.
     pub read: ReadConfig,
+    /// What statements of SQL may use.
+    pub sql: SqlConfig,
     /// What receipts are sealed with.
     pub receipts: ReceiptsConfig,
     /// What is kept near for readers.
@@ -71,6 +73,7 @@ impl Default for Config {
             uploads: UploadsConfig::default(),
             ingest: IngestConfig::default(),
             read: ReadConfig::default(),
+            sql: SqlConfig::default(),
             receipts: ReceiptsConfig::default(),
             cache: CacheConfig::default(),
             collector: CollectorConfig::default(),

@@ -146,6 +146,31 @@ impl Default for ReadConfig {
     }
 }
 
+/// What statements of SQL may use. Memory of all together: `sql.max_concurrent` times `sql.memory_bytes`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SqlConfig {
+    /// Statements answered at once; more wait half a second, then get 503. Default 4; 1 to 1,000.
+    pub max_concurrent: usize,
+    /// Memory of one statement, for what it groups, sorts, joins and reads ahead; past it the statement is refused. Nothing is
+    /// ever put on disk. Default 256 MiB; 16 MiB to 64 GiB.
+    pub memory_bytes: usize,
+    /// Longest time of a statement, until its last row is taken. Must end before what it reads is deleted: keep it below
+    /// `collector.grace_seconds`. Default 60,000 ms; 100 to 3,600,000.
+    pub timeout_ms: u64,
+    /// Most rows of an answer. Default 10,000,000; 1 to 1,000,000,000,000.
+    pub max_rows: u64,
+    /// Threads that all statements share, beside those that serve everything else. More make queries faster and leave less to
+    /// producers and readers. Default 2; 1 to 256.
+    pub threads: usize,
+}
+
+impl Default for SqlConfig {
+    fn default() -> Self {
+        Self { max_concurrent: 4, memory_bytes: 256 << 20, timeout_ms: 60_000, max_rows: 10_000_000, threads: 2 }
+    }
+}
+
 /// What is kept near for readers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -24,7 +24,7 @@ const START: u64 = 4;
 /// What a file's footer says, found consistent. Costs some kilobytes per row group: worth keeping between reads.
 #[derive(Clone, Debug)]
 pub struct ParquetFile {
-    footer: Footer,
+    pub(super) footer: Footer,
     groups: Vec<RowGroup>,
     pub(super) reader: ArrowReaderMetadata,
     pub(super) trailer: Arc<Trailer>,
@@ -193,6 +193,10 @@ fn row_groups(metadata: &ParquetMetaData, footer: &Footer, rows_end: u64) -> Res
     let has_data = metadata.file_metadata().schema_descr().num_columns() > LEAVES.len();
     if footer.data_checksums.len() != if has_data { found.len() } else { 0 } {
         return malformed("its typed columns and their checksums differ in number");
+    }
+    let leaves = metadata.file_metadata().schema_descr().num_columns();
+    if !footer.column_checksums.is_empty() && footer.column_checksums.len() != found.len() * leaves {
+        return malformed("its columns and their checksums differ in number");
     }
     let (mut next, mut at, mut counted) = (footer.first, START, 0);
     for (group, crc) in found.iter().zip(&footer.checksums) {

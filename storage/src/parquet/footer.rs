@@ -14,6 +14,7 @@ const RECORDS: &str = "lakefall.records";
 const HASH: &str = "lakefall.hash";
 const CRC32C: &str = "lakefall.crc32c";
 const DATA_CRC32C: &str = "lakefall.crc32c.data";
+const COLUMN_CRC32C: &str = "lakefall.crc32c.columns";
 
 /// The pairs, as types.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(super) struct Footer {
     pub(super) checksums: Vec<u32>,
     /// Of each row group's `data`; none without typed columns.
     pub(super) data_checksums: Vec<u32>,
+    /// Of each column chunk, row group by row group; none in files written before there were queries.
+    pub(super) column_checksums: Vec<u32>,
 }
 
 impl Footer {
@@ -48,8 +51,9 @@ impl Footer {
             (HASH, self.hash.to_string()),
             (CRC32C, checksums_text(&self.checksums)),
         ];
-        let data = Some((DATA_CRC32C, checksums_text(&self.data_checksums))).filter(|_| !self.data_checksums.is_empty());
-        pairs.into_iter().chain(data).map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect()
+        let optional = [(DATA_CRC32C, &self.data_checksums), (COLUMN_CRC32C, &self.column_checksums)];
+        let optional = optional.into_iter().filter(|(_, of)| !of.is_empty()).map(|(key, of)| (key, checksums_text(of)));
+        pairs.into_iter().chain(optional).map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect()
     }
 
     /// Reads the pairs; others among them are somebody else's.
@@ -65,6 +69,7 @@ impl Footer {
             hash: text(HASH)?.parse().map_err(|()| unreadable(HASH))?,
             checksums: read_checksums(text(CRC32C)?)?,
             data_checksums: find(DATA_CRC32C).map_or(Ok(Vec::new()), read_checksums)?,
+            column_checksums: find(COLUMN_CRC32C).map_or(Ok(Vec::new()), read_checksums)?,
         };
         if text(FORMAT)? != VERSION.to_string() {
             return Err(ParquetError::Corrupt("its mark and its metadata differ in the version".to_owned()));

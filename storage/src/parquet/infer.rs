@@ -50,8 +50,8 @@ impl Inference {
         value.is_some_and(|value| self.observe_json(value))
     }
 
-    /// Looks at a JSON text.
-    fn observe_json(&mut self, json: &[u8]) -> bool {
+    /// Looks at a JSON text; false as [`Self::observe`].
+    pub fn observe_json(&mut self, json: &[u8]) -> bool {
         if !is_fit(json) {
             return false;
         }

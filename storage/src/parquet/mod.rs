@@ -43,7 +43,9 @@
 //! | `lakefall.hash` | [`ChainHash`] of all records, 32 hexadecimal digits |
 //! | `lakefall.crc32c` | CRC32C of each row group's bytes without `data`, 8 hexadecimal digits each, with commas between |
 //! | `lakefall.crc32c.data` | the same of `data`, if there is any |
+//! | `lakefall.crc32c.columns` | the same of each column of each row group, so that a few of them can be read alone; optional |
 
+mod columns;
 mod file;
 mod footer;
 mod gather;
@@ -61,6 +63,7 @@ mod verify;
 mod write;
 
 pub use arrow_schema::Schema as ColumnSchema;
+pub use columns::{Bound, Bounds, ColumnBatches, ColumnReader};
 pub use file::{ParquetFile, RowGroup};
 pub use hash::{ChainDigest, ChainHash, key_hash};
 pub use infer::{Inference, MOST_COLUMNS, infer_json};

@@ -1,5 +1,5 @@
-//! Typed columns: the fields of JSON values as columns of their own, beside the value itself. They are for other readers
-//! of the file; Lakefall never reads them back. A value that does not fit keeps its bytes and has no typed columns: it is
+//! Typed columns: the fields of JSON values as columns of their own, beside the value itself. They are for queries and
+//! for other readers of the file; a replay never reads them. A value that does not fit keeps its bytes and has no typed columns: it is
 //! counted, and never an error.
 
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl TypedColumns {
     }
 
     /// The column `data` of some values, and how many values are not in it: those that are not JSON or do not fit.
-    pub(super) fn column(&self, values: &BinaryArray, json: &BooleanArray) -> Result<(ArrayRef, u64), ParquetError> {
+    pub fn column(&self, values: &BinaryArray, json: &BooleanArray) -> Result<(ArrayRef, u64), ParquetError> {
         let mut column = JsonColumn::new(&self.fields).map_err(unwritable)?;
         let mut untyped = 0;
         for row in 0..values.len() {

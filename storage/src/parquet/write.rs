@@ -84,6 +84,8 @@ pub struct ParquetWriter {
     seen: Option<Seen>,
     /// CRC32C of each row group that is written, and of its typed columns.
     checksums: Vec<(u32, Option<u32>)>,
+    /// Of each column chunk that is written.
+    column_checksums: Vec<u32>,
 }
 
 impl ParquetWriter {
@@ -112,6 +114,7 @@ impl ParquetWriter {
             hash: ChainHash::new(),
             seen: None,
             checksums: Vec::new(),
+            column_checksums: Vec::new(),
         })
     }
 
@@ -156,6 +159,7 @@ impl ParquetWriter {
             hash,
             checksums: self.checksums.iter().map(|(record, _)| *record).collect(),
             data_checksums: self.checksums.iter().filter_map(|(_, data)| *data).collect(),
+            column_checksums: self.column_checksums,
         };
         footer.pairs().into_iter().for_each(|pair| self.inner.append_key_value_metadata(pair));
         let rows_end = self.inner.bytes_written();
@@ -237,18 +241,21 @@ impl ParquetWriter {
         self.inner.write(&batch).map_err(unwritable)
     }
 
+    /// Each column's, from which those of the row group follow without a second look at its bytes.
     fn add_checksum(&mut self) -> Result<(), ParquetError> {
-        let checksum = |chunks: &[ColumnChunkMetaData]| {
-            let (start, _) = chunks.first()?.byte_range();
-            let (last, length) = chunks.last()?.byte_range();
-            let bytes = self.inner.inner().get(usize::try_from(start).ok()?..usize::try_from(last + length).ok()?)?;
-            Some(crc32c::crc32c(bytes))
+        let checksum = |chunk: &ColumnChunkMetaData| {
+            let (start, length) = chunk.byte_range();
+            let bytes = self.inner.inner().get(usize::try_from(start).ok()?..usize::try_from(start + length).ok()?)?;
+            Some((crc32c::crc32c(bytes), bytes.len()))
         };
-        let group = self.inner.flushed_row_groups().last().and_then(|group| group.columns().split_at_checked(LEAVES.len()));
-        let Some((record, data)) = group.and_then(|(record, data)| Some((checksum(record)?, checksum(data)))) else {
+        let columns = self.inner.flushed_row_groups().last().map(|group| group.columns()).unwrap_or_default();
+        let each: Option<Vec<(u32, usize)>> = columns.iter().map(checksum).collect();
+        let Some((record, data)) = each.as_deref().and_then(|each| each.split_at_checked(LEAVES.len())) else {
             return Err(ParquetError::Unwritable("the library did not write a row group where it says".to_owned()));
         };
-        self.checksums.push((record, data));
+        let joined = |each: &[(u32, usize)]| each.iter().fold(0, |crc, (next, len)| crc32c::crc32c_combine(crc, *next, *len));
+        self.checksums.push((joined(record), (!data.is_empty()).then(|| joined(data))));
+        self.column_checksums.extend(record.iter().chain(data).map(|(crc, _)| *crc));
         Ok(())
     }
 }

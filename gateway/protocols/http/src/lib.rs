@@ -18,6 +18,7 @@ mod queues;
 mod read;
 mod router;
 mod schema;
+mod sql;
 mod strict;
 mod text;
 mod topics;

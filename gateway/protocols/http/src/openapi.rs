@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 
 use crate::queues::{self, bindings, receive, redrive, settle, upkeep};
-use crate::{commit, cursors, namespaces, produce, read, schema, topics};
+use crate::{commit, cursors, namespaces, produce, read, schema, sql, topics};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,7 +16,7 @@ use crate::{commit, cursors, namespaces, produce, read, schema, topics};
         bindings::list, bindings::put, bindings::get, bindings::delete, upkeep::stats, upkeep::purge, upkeep::seek,
         queues::send, receive::receive, receive::messages_stream, settle::ack, settle::nack, settle::extend, settle::reject,
         receive::peek, upkeep::cancel, receive::dead_letters, redrive::redrive, redrive::get, redrive::cancel,
-        commit::commit,
+        commit::commit, sql::sql,
         namespaces::create, namespaces::list, namespaces::put, namespaces::get, namespaces::delete,
     ),
     components(schemas(schema::Problem, schema::ProblemPlace, schema::StoredRecord)),
@@ -28,6 +28,7 @@ use crate::{commit, cursors, namespaces, produce, read, schema, topics};
         (name = "operations", description = "Long work that goes on by itself"),
         (name = "cursors", description = "Named consumer positions"),
         (name = "commit", description = "Many changes, all or nothing"),
+        (name = "sql", description = "Topics as tables"),
         (name = "namespaces", description = "Tenants"),
     )
 )]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
+use lakefall_queue::sql::SqlRefusal;
 use lakefall_queue::{Error, Outcome};
 use serde_json::{Map, Value, json};
 
@@ -39,7 +40,9 @@ codes! {
     MALFORMED_BODY = "malformed_body", BAD_REQUEST, "The body cannot be read";
     MALFORMED_RECORD = "malformed_record", BAD_REQUEST, "A record cannot be read";
     NOT_SUPPORTED = "not_supported", BAD_REQUEST, "Not available";
+    SQL_INVALID = "sql_invalid", BAD_REQUEST, "The query is wrong, or does more than read";
     RECEIPT_FORGED = "receipt_forged", BAD_REQUEST, "Not a receipt of this service";
+    SQL_TABLE_NOT_FOUND = "sql_table_not_found", NOT_FOUND, "There is no such table";
     NAMESPACE_NOT_FOUND = "namespace_not_found", NOT_FOUND, "There is no such namespace";
     TOPIC_NOT_FOUND = "topic_not_found", NOT_FOUND, "There is no such topic";
     PARTITION_NOT_FOUND = "partition_not_found", NOT_FOUND, "There is no such partition";
@@ -74,6 +77,8 @@ codes! {
     URI_TOO_LONG = "uri_too_long", URI_TOO_LONG, "The URI is too long";
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The media type is not taken here";
     UNSUPPORTED_ENCODING = "unsupported_encoding", UNSUPPORTED_MEDIA_TYPE, "The content encoding is not known";
+    SQL_LIMIT_EXCEEDED = "sql_limit_exceeded", UNPROCESSABLE_ENTITY, "The query needs more than one may";
+    SQL_TIMEOUT = "sql_timeout", UNPROCESSABLE_ENTITY, "The query took longer than it may";
     QUEUE_FULL = "queue_full", TOO_MANY_REQUESTS, "The queue is full";
     HEADERS_TOO_LARGE = "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "Too many or too large headers";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "A defect in Lakefall";
@@ -290,6 +295,7 @@ impl From<Error> for Problem {
                 Problem::new(NO_REPLY, detail).with("topic", topic.as_str()).with("partition", partition.0).with("offset", offset.0)
             }
             Error::OperationNotFound(_) => Problem::new(OPERATION_NOT_FOUND, detail),
+            Error::Sql(refusal) => sql(refusal, detail),
             Error::Unavailable { retry_after, .. } => Problem::new(NOT_COMMITTED, detail).after(retry_after),
             Error::Unknown { .. } => Problem::new(OUTCOME_UNKNOWN, detail),
             Error::DataUnavailable { .. } => {
@@ -304,6 +310,23 @@ impl From<Error> for Problem {
         };
         problem.0.outcome = outcome;
         problem
+    }
+}
+
+fn sql(refusal: SqlRefusal, detail: String) -> Problem {
+    match refusal {
+        SqlRefusal::Invalid { reason, place } => {
+            let problem = Problem::new(SQL_INVALID, detail).at("/query", reason);
+            match place {
+                Some((line, column)) => problem.with("line", line).with("column", column),
+                None => problem,
+            }
+        }
+        SqlRefusal::TableNotFound { table, .. } => {
+            Problem::new(SQL_TABLE_NOT_FOUND, detail.clone()).at("/query", detail).with("table", table)
+        }
+        SqlRefusal::LimitExceeded { .. } => Problem::new(SQL_LIMIT_EXCEEDED, detail),
+        SqlRefusal::TimedOut { .. } => Problem::new(SQL_TIMEOUT, detail),
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod fake;
 mod queues;
+mod sql;
 
 use std::io::Write;
 use std::sync::Arc;

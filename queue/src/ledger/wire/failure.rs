@@ -91,6 +91,8 @@ pub(super) fn to_proto(error: &Error) -> proto::Failure {
             ..named(Kind::NoReply, topic.as_str())
         },
         Error::OperationNotFound(id) => told(Kind::OperationNotFound, id),
+        // Statements are judged by gateways: no ledger says this.
+        Error::Sql(refusal) => told(Kind::Internal, &refusal.to_string()),
     }
 }
 

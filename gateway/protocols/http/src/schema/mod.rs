@@ -224,6 +224,34 @@ schemas! {
     CommitAnswer { appends: Vec<CommitAppended>, cursors: u64, acks: u64, nacks: u64, }
     /// One append of a commit.
     CommitAppended { topic: String, acks: Vec<Ack>, count: u64, end: Option<u64>, }
+    /// A question in SQL.
+    SqlQuery {
+        /// One statement that reads
+        #[schema(min_length = 1, max_length = 65536)]
+        query: String,
+        /// An array for `$1`, `$2`, …, or an object for `$name`: null, booleans, numbers and strings
+        #[schema(value_type = Option<Object>)]
+        params: Option<serde_json::Value>,
+        #[schema(minimum = 1)]
+        max_rows: Option<u64>,
+        timeout: Option<String>,
+    }
+    /// Rows, in the order of the columns.
+    SqlAnswer { columns: Vec<SqlColumn>, rows: Vec<Vec<serde_json::Value>>, watermarks: Vec<SqlWatermark>, statistics: SqlStatistics, }
+    /// A column of an answer.
+    SqlColumn {
+        name: String,
+        /// As Arrow writes it
+        r#type: String,
+        nullable: bool,
+    }
+    /// Which records of a partition were seen: from `log_start`, below `end`.
+    SqlWatermark { topic: String, partition: u32, log_start: u64, end: u64, }
+    /// What an answer cost.
+    SqlStatistics {
+        rows: u64, truncated: bool, bytes_read: u64, row_groups_read: u64, row_groups_pruned: u64, extents_read: u64, extents_pruned: u64,
+        untyped: u64, elapsed_ms: u64,
+    }
     /// A namespace to be created.
     NewNamespace {
         #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$")]

@@ -1,6 +1,7 @@
 //! A log in memory, just true enough to test codecs: one namespace, no durability, no idempotency.
 
 mod queues;
+mod sql;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lakefall_queue::limits::Limits;
 use lakefall_queue::queue::*;
+use lakefall_queue::sql::{Rows, Statement};
 use lakefall_queue::topic::*;
 use lakefall_queue::verbs::*;
 use lakefall_queue::*;
@@ -447,5 +449,10 @@ impl Verbs for Fake {
             properties: Some(Box::new(properties)),
         };
         Ok((request.reply_to.unwrap_or_else(|| TopicName::new("replies").unwrap()), reply))
+    }
+
+    /// Knows a few statements by heart.
+    async fn sql(&self, _: &Caller, statement: Statement) -> Result<Box<dyn Rows>> {
+        sql::answer(statement)
     }
 }
