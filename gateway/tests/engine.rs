@@ -28,6 +28,7 @@ mod engine {
     mod request_reply;
     mod room;
     mod rpc;
+    mod sql;
     mod streams;
     mod tails;
     mod topics;
