@@ -29,6 +29,7 @@ mod engine {
     mod request_reply;
     mod room;
     mod rpc;
+    mod sql;
     mod streams;
     mod tails;
     mod topics;

@@ -27,6 +27,7 @@ mod system {
     mod second_server;
     mod sigterm;
     mod slow_client;
+    mod sql;
     mod tables;
     mod upgrade;
 

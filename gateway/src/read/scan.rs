@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::Extent;
-use lakefall_queue::object_key;
+use lakefall_queue::ledger::object_key;
 use lakefall_queue::topic::Topic;
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord};
 
