@@ -105,7 +105,7 @@ impl Lake {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(FOLDER).join("metadata").join(name)
+        self.folder.path().join(FOLDER).join("_iceberg/metadata").join(name)
     }
 
     fn document(&self, version: u64) -> Value {

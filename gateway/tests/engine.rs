@@ -12,6 +12,7 @@ mod support;
 mod engine {
     mod acks;
     mod atomic;
+    mod columns;
     mod commits;
     mod damage;
     mod dead_letters;
@@ -29,6 +30,7 @@ mod engine {
     mod room;
     mod rpc;
     mod schemas;
+    mod sql;
     mod streams;
     mod tails;
     mod topics;

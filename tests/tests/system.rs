@@ -28,6 +28,8 @@ mod system {
     mod second_server;
     mod sigterm;
     mod slow_client;
+    mod sql;
+    mod tables;
     mod upgrade;
 
     /// What the tests that also run on a cluster start (see `cluster.rs`).

@@ -1,12 +1,14 @@
 //! A topic's Parquet files as an Iceberg table, format version 2: <https://iceberg.apache.org/spec/>. From the table as it was
 //! published last and the files that there are now, this makes the next snapshot and writes it beside the files.
 //!
-//! | under `tables/<namespace>/<topic>/` | what |
+//! | under `tables/<namespace>/<topic>/_iceberg/` | what |
 //! |---|---|
 //! | `metadata/v<N>.metadata.json` | the table after its N-th publication; created, never replaced |
 //! | `metadata/version-hint.text` | N, for readers without a catalog; may be behind |
 //! | `metadata/snap-<position>-<uuid>.avro` | a snapshot's list of manifests |
 //! | `metadata/<uuid>-m<n>.avro` | a manifest: which files |
+//!
+//! The underscore hides it from readers who take the topic's folder for nothing but Parquet files.
 //!
 //! A snapshot is named by the place in the ledger that it shows: publishing the same place again changes nothing, and an
 //! earlier one is passed over. Of two who publish at once, one creates `v<N>` and the other looks again.
@@ -77,7 +79,7 @@ pub enum IcebergError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// What was published before cannot be read: damaged, or written by something else. An operator must look; deleting the folder
-    /// `metadata` begins the table anew.
+    /// `_iceberg` begins the table anew.
     #[error("the table's metadata {key} cannot be read: {reason}")]
     Unreadable {
         /// The object.
@@ -88,6 +90,18 @@ pub enum IcebergError {
     /// Others keep publishing this table. Try again later.
     #[error("others keep publishing this table")]
     Contended,
+}
+
+impl TableState {
+    /// Where the table is, for those who ask for a table's folder.
+    fn location(&self) -> String {
+        format!("{}_iceberg", self.folder)
+    }
+
+    /// Where its metadata is.
+    fn metadata(&self) -> String {
+        format!("{}/metadata/", self.location())
+    }
 }
 
 impl IcebergError {

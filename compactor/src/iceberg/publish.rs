@@ -10,7 +10,7 @@ use super::{IcebergError, TableState, tidy};
 
 /// Times it is begun anew when another was faster.
 const ATTEMPTS: u32 = 5;
-const HINT: &str = "metadata/version-hint.text";
+const HINT: &str = "version-hint.text";
 
 /// What became of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub async fn publish(store: &Store, state: &TableState) -> Result<Published, Ice
             Err(IcebergError::Store(StoreError::Collision { .. })) => {}
             Err(error) => return Err(error),
             Ok((version, table, dropped)) => {
-                store.put_control(&format!("{}{HINT}", state.folder), Bytes::from(version.to_string())).await?;
+                store.put_control(&format!("{}{HINT}", state.metadata()), Bytes::from(version.to_string())).await?;
                 tidy::tidy(store, state, version, &table, &dropped).await?;
                 return Ok(Published::Version(version));
             }
@@ -80,12 +80,12 @@ async fn publish_after(
     let snapshot = if plan.changes() || table.current().is_none() {
         let mut files = plan.keep.clone();
         for (n, entries) in plan.write.iter().enumerate() {
-            let key = format!("{}metadata/{}-m{n}.avro", state.folder, names.uuid());
+            let key = format!("{}{}-m{n}.avro", state.metadata(), names.uuid());
             let bytes = encoded(&key, manifest(entries, &schema, names.sync()))?;
             files.push(ManifestFile::of(path(&state.root, &key), bytes.len(), sequence, id, entries));
             store.put_new(&key, vec![bytes.into()]).await?;
         }
-        let key = format!("{}metadata/snap-{id}-{}.avro", state.folder, names.uuid());
+        let key = format!("{}snap-{id}-{}.avro", state.metadata(), names.uuid());
         let bytes = encoded(&key, list(&files, id, table.current(), sequence, names.sync()))?;
         store.put_new(&key, vec![bytes.into()]).await?;
         Some(Snapshot { id, sequence, list: path(&state.root, &key) })
@@ -99,7 +99,7 @@ async fn publish_after(
 }
 
 pub(super) fn document_key(state: &TableState, version: u64) -> String {
-    format!("{}metadata/v{version}.metadata.json", state.folder)
+    format!("{}v{version}.metadata.json", state.metadata())
 }
 
 fn encoded(key: &str, bytes: Result<Vec<u8>, apache_avro::Error>) -> Result<Vec<u8>, IcebergError> {
@@ -108,7 +108,7 @@ fn encoded(key: &str, bytes: Result<Vec<u8>, apache_avro::Error>) -> Result<Vec<
 
 /// The newest version. The hint may be behind, never ahead.
 async fn current(store: &Store, state: &TableState) -> Result<Option<Current>, IcebergError> {
-    let hint = match read(store, &format!("{}{HINT}", state.folder)).await? {
+    let hint = match read(store, &format!("{}{HINT}", state.metadata())).await? {
         Some(bytes) => String::from_utf8_lossy(&bytes).trim().parse().unwrap_or(0),
         None => 0_u64,
     };

@@ -38,7 +38,7 @@ impl Table {
         let none: Vec<Value> = Vec::new();
         let spec: Value = serde_json::from_str(SPEC).unwrap_or_default();
         let document = json!({
-            "format-version": 2, "table-uuid": uuid, "location": path(&state.root, state.folder.trim_end_matches('/')),
+            "format-version": 2, "table-uuid": uuid, "location": path(&state.root, &state.location()),
             "last-sequence-number": 0, "last-updated-ms": 0, "last-column-id": 0, "current-schema-id": -1, "schemas": none,
             "default-spec-id": 0, "partition-specs": [{"spec-id": 0, "fields": spec}], "last-partition-id": 1000,
             "default-sort-order-id": 0, "sort-orders": [{"order-id": 0, "fields": none}],

@@ -2,6 +2,8 @@
 //! for other readers of the file; a replay never reads them. A value that does not fit keeps its bytes and has no typed columns: it is
 //! counted, and never an error.
 
+use std::borrow::Cow;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray};
@@ -21,6 +23,13 @@ const DEEPEST: usize = 64;
 #[derive(Clone, Debug)]
 pub struct TypedColumns {
     fields: Fields,
+    values: Option<Arc<dyn ValuesAsJson>>,
+}
+
+/// Reads values of an encoding that only a schema tells.
+pub trait ValuesAsJson: Debug + Send + Sync {
+    /// The value as a JSON text; `None` if it is none.
+    fn json<'v>(&self, value: &'v [u8]) -> Option<Cow<'v, [u8]>>;
 }
 
 impl TypedColumns {
@@ -30,7 +39,7 @@ impl TypedColumns {
     /// that neither JSON nor Parquet has.
     pub fn new(schema: &Schema) -> Result<Self, ParquetError> {
         let fields = nullable(schema.fields(), 0)?;
-        let this = Self { fields };
+        let this = Self { fields, values: None };
         let nodes = nodes(&this.data_type());
         if schema.fields().is_empty() || nodes + LEAVES.len() + 4 > MAX_SCHEMA_NODES {
             return Err(ParquetError::Unwritable(format!("a schema of {} fields is too large or empty", nodes - 1)));
@@ -40,7 +49,13 @@ impl TypedColumns {
         Ok(this)
     }
 
-    pub(super) fn fields(&self) -> &Fields {
+    /// The same for values that are not JSON as they stand. All values are given to `values`, also those that are.
+    pub fn read_by(self, values: Arc<dyn ValuesAsJson>) -> Self {
+        Self { values: Some(values), ..self }
+    }
+
+    /// The columns, all nullable.
+    pub fn fields(&self) -> &Fields {
         &self.fields
     }
 
@@ -54,8 +69,12 @@ impl TypedColumns {
         let mut untyped = 0;
         for row in 0..values.len() {
             let value = (!values.is_null(row)).then(|| values.value(row));
-            match value.filter(|value| json.value(row) && is_fit(value)) {
-                Some(value) => untyped += u64::from(!column.push(value)),
+            let text = match &self.values {
+                Some(values) => value.and_then(|value| values.json(value)),
+                None => value.filter(|_| json.value(row)).map(Cow::Borrowed),
+            };
+            match text.filter(|text| is_fit(text)) {
+                Some(text) => untyped += u64::from(!column.push(&text)),
                 None => {
                     untyped += u64::from(value.is_some());
                     column.push_null();
