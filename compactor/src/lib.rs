@@ -3,6 +3,7 @@
 //! metadata store seems to have gone back in time.
 
 pub mod collector;
+pub mod compaction;
 pub mod mark;
 pub mod metrics;
 pub mod plan;
@@ -10,3 +11,4 @@ pub mod recover;
 mod segments;
 
 pub use collector::{CollectError, Collector, CollectorConfig};
+pub use compaction::{Compactor, CompactorConfig};

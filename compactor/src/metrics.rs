@@ -34,3 +34,26 @@ pub const LAST_SWEEP_SECONDS: &str = "lakefall_collector_last_sweep_timestamp_se
 /// 1 while nothing is deleted until an operator acts; label `reason` (`rewound`, `other_cluster`, `other_incarnation`,
 /// `unreadable_mark`).
 pub const HALTED: &str = "lakefall_collector_halted";
+
+/// Bytes of extents in whose place others came; label `level`, that of the new ones (`merged`, `parquet`).
+pub const BYTES_IN: &str = "lakefall_compactor_bytes_in_total";
+/// Bytes of those that came; label `level`.
+pub const BYTES_OUT: &str = "lakefall_compactor_bytes_out_total";
+/// Objects written and swapped in; label `level`.
+pub const FILES: &str = "lakefall_compactor_files_total";
+/// Jobs; labels `kind` (`merge`, `partition`) and `outcome` (`ok`, `changed`, `gone`, `store`, `metadata`, `damaged`, `defect`).
+pub const JOBS: &str = "lakefall_compactor_jobs_total";
+/// Bytes that are not in Parquet files yet, by the last round.
+pub const BACKLOG_BYTES: &str = "lakefall_compactor_backlog_bytes";
+/// Age of the oldest of them, in seconds.
+pub const BACKLOG_SECONDS: &str = "lakefall_compactor_backlog_seconds";
+/// Extents that are still in segments of gateways, by the last round.
+pub const BACKLOG_EXTENTS: &str = "lakefall_compactor_backlog_extents";
+/// How long the backlog takes at the pace of the last jobs, in seconds; 0 as long as nothing was done.
+pub const ETA_SECONDS: &str = "lakefall_compactor_eta_seconds";
+/// Values that are not in the typed columns of the files written, as they are not JSON objects or do not fit.
+pub const UNTYPED: &str = "lakefall_compactor_untyped_values_total";
+/// Records that key compaction took out.
+pub const CLEANED_RECORDS: &str = "lakefall_compactor_cleaned_records_total";
+/// Partitions that this compactor put aside as their objects are damaged.
+pub const ASIDE: &str = "lakefall_compactor_partitions_aside";

@@ -221,7 +221,7 @@ async fn after_one_sweep_an_idle_collector_asks_the_store_nothing_until_somethin
     let hours = |hours: u64| tokio::time::sleep(Duration::from_secs(hours * 3_600));
     hours(2).await;
     let requests = bench.bucket.requests();
-    assert_eq!(requests.get("list"), Some(&256), "one sweep: {requests:?}");
+    assert_eq!(requests.get("list"), Some(&257), "one sweep: {requests:?}");
     hours(24 * 30).await;
     assert_eq!(bench.bucket.requests(), Default::default(), "idle");
     bench.clock.pass(ORPHAN_GRACE + MS);

@@ -122,7 +122,7 @@ impl Source for Tables {
                 if extents.len() > left {
                     return Err(too_many(limit));
                 }
-                found.extend(extents.iter().map(|extent| (topic.name.clone(), object_range(partition, extent))));
+                found.extend(extents.iter().map(|extent| (topic.name.clone(), object_range(&topic, partition, extent))));
             }
         }
         Ok(found)

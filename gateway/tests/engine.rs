@@ -12,6 +12,7 @@ mod support;
 mod engine {
     mod acks;
     mod atomic;
+    mod columns;
     mod commits;
     mod damage;
     mod dead_letters;

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 pub use crate::admission::Admission;
 use crate::error::Result;
 use crate::id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, SegmentId, TopicName};
+use crate::ledger::ObjectLevel;
 use crate::limits::Limits;
 use crate::queue::{
     Binding, Consumer, Delivery, Operation, Queue, QueueConfig, QueueSettlements, QueueStats, Receive, Redrive, SeekTo, Settled, Settlement,
@@ -287,11 +288,15 @@ pub struct CursorPosition {
 pub struct ObjectRange {
     /// The object.
     pub object: SegmentId,
+    /// Its kind.
+    pub level: ObjectLevel,
+    /// Its key in the bucket.
+    pub key: String,
     /// The partition.
     pub partition: PartitionIndex,
     /// The first offset.
     pub first_offset: Offset,
-    /// How many records.
+    /// How many offsets it covers: as many records, but for what key compaction took out.
     pub records: u64,
     /// Where its bytes begin in the object.
     pub position: u64,

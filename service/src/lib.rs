@@ -3,6 +3,7 @@
 //! This crate knows no topic, no segment and no protocol: it must never depend on another part than `queue`.
 
 pub mod admin;
+pub mod background;
 pub mod clock;
 pub mod config;
 pub mod failpoint;
@@ -13,6 +14,7 @@ pub mod tasks;
 pub mod telemetry;
 
 pub use admin::Readiness;
+pub use background::Background;
 pub use clock::{FollowingClock, system_ambient};
 pub use config::Config;
 pub use secret::Secret;

@@ -63,6 +63,16 @@ impl Server {
         self.endpoint.set(self.process.address("HTTP API"));
     }
 
+    /// Sets a variable from the next start on.
+    pub fn set_env(&mut self, name: &str, value: impl ToString) {
+        self.process.set_env(name, value);
+    }
+
+    /// Unsets it from the next start on.
+    pub fn unset_env(&mut self, name: &str) {
+        self.process.unset_env(name);
+    }
+
     /// `kill -9`, and waits for the end.
     pub fn kill_nine(&mut self) {
         self.process.kill_nine();

@@ -28,6 +28,7 @@ mod system {
     mod sigterm;
     mod slow_client;
     mod sql;
+    mod tables;
     mod upgrade;
 
     /// What the tests that also run on a cluster start (see `cluster.rs`).

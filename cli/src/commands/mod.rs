@@ -2,6 +2,7 @@
 
 pub(crate) mod bucket;
 mod client;
+pub(crate) mod compactor;
 mod completions;
 pub(crate) mod config;
 pub(crate) mod consume;
@@ -23,6 +24,7 @@ pub(crate) use output::Output;
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
+use crate::roles::CompactorCommand;
 use crate::{bench, roles};
 
 /// Runs the command that was asked for.
@@ -34,7 +36,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Dev(args) => roles::dev(args),
         Command::Gateway(args) => roles::gateway(args),
         Command::Metadata(args) => roles::metadata(args),
-        Command::Compactor(args) => roles::compactor(args),
+        Command::Compactor(args) => match &args.command {
+            Some(CompactorCommand::Status(args)) => compactor::status(args, &mut output),
+            None => roles::compactor(args),
+        },
         Command::Topic(args) => topic::topic(&args, &client()?, &mut output),
         Command::Produce(args) => produce::produce(&args, &client()?, &mut output),
         Command::Consume(args) => consume::consume(&args, &client()?, &mut output),

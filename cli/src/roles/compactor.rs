@@ -1,16 +1,20 @@
 //! `lakefall compactor`: background work on what is stored, over metadata replicas elsewhere. Any number may run; each may be
 //! killed at any moment.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use lakefall_service::Config;
 use tokio_util::sync::CancellationToken;
 
 use super::{CommonArgs, Frame, Started, parts, run};
+use crate::commands::compactor::StatusArgs;
 use crate::failure::Failure;
 
 /// Flags of `lakefall compactor`; each wins over the environment, which wins over the file.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct CompactorArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<CompactorCommand>,
     /// Metadata replicas to ask first, with commas between them; they name the others.
     #[arg(long, value_name = "URLS")]
     metadata: Option<String>,
@@ -19,6 +23,13 @@ pub(crate) struct CompactorArgs {
     store: Option<String>,
     #[command(flatten)]
     common: CommonArgs,
+}
+
+/// What else there is to a compactor.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CompactorCommand {
+    /// Show what waits to be compacted, and who works on it.
+    Status(StatusArgs),
 }
 
 /// Runs `lakefall compactor` until it is told to stop.
@@ -33,7 +44,8 @@ async fn start(frame: Frame) -> Result<Started, Failure> {
     let store = parts::open_store(&frame.config)?;
     let metadata_stop = CancellationToken::new();
     let (metadata, ambient) = parts::connect_metadata(&frame, metadata_stop.clone()).await?;
-    parts::start_collector(&frame.config, metadata, store, ambient, &frame.tasks);
+    parts::start_collector(&frame.config, metadata.clone(), store.clone(), ambient.clone(), &frame.tasks);
+    parts::start_compactor(&frame.config, metadata, store, ambient, &frame.tasks);
     // Nothing is under way that must be answered: the client goes with the first word of the stop.
     let stopping = frame.tasks.token();
     frame.tasks.spawn("metadata client", async move {

@@ -60,6 +60,7 @@ async fn start(frame: Frame) -> Result<Started, Failure> {
     until_ready(node.ready(), &tasks, parts::START, || "the metadata store did not answer".to_owned()).await?;
     let node = node as Arc<dyn Metadata>;
     parts::start_collector(&config, Arc::clone(&node), store.clone(), ambient.clone(), &tasks);
+    parts::start_compactor(&config, Arc::clone(&node), store.clone(), ambient.clone(), &tasks);
     let address = frontend::start(&frame, Backend { metadata: node, store, receipt_keys, ambient, metadata_stop: node_stop }).await?;
     let at = if address.port() == 8080 && address.ip().is_loopback() { String::new() } else { format!(" --url http://{address}") };
     Ok(Started {

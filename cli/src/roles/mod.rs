@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::Output;
 use crate::failure::Failure;
 
-pub(crate) use compactor::{CompactorArgs, compactor};
+pub(crate) use compactor::{CompactorArgs, CompactorCommand, compactor};
 pub(crate) use dev::{DevArgs, dev};
 pub(crate) use gateway::{GatewayArgs, gateway};
 pub(crate) use metadata::{MetadataArgs, metadata};
@@ -64,11 +64,11 @@ impl CommonArgs {
 
 /// What a role starts with.
 #[derive(Clone)]
-struct Frame {
-    config: Arc<Config>,
+pub(crate) struct Frame {
+    pub(crate) config: Arc<Config>,
     /// Everything that runs; its token is cancelled when the process is to stop.
-    tasks: Tasks,
-    ambient: Ambient,
+    pub(crate) tasks: Tasks,
+    pub(crate) ambient: Ambient,
 }
 
 /// What a started role tells people: lines of a name and what to know.

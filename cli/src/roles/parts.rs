@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakefall_compactor::{Collector, CollectorConfig};
+use lakefall_compactor::compaction::NoColumns;
+use lakefall_compactor::{Collector, CollectorConfig, Compactor, CompactorConfig};
 use lakefall_gateway::engine::{EngineConfig, IngestConfig, ReceiptKeys, SqlConfig};
 use lakefall_gateway::listen::ListenConfig;
 use lakefall_metadata::memory::MemoryStore;
@@ -191,7 +192,7 @@ fn pem(path: &Path, key: &str) -> Result<Vec<u8>, Failure> {
 }
 
 /// Finds the metadata replicas. What comes back with the client is the ambient whose clock is theirs.
-pub(super) async fn connect_metadata(frame: &Frame, stop: CancellationToken) -> Result<(Arc<Client>, Ambient), Failure> {
+pub(crate) async fn connect_metadata(frame: &Frame, stop: CancellationToken) -> Result<(Arc<Client>, Ambient), Failure> {
     let Frame { config, tasks, ambient } = frame;
     let client = ClientConfig {
         endpoints: config.metadata.endpoints.clone(),
@@ -259,6 +260,24 @@ pub(super) fn start_collector(config: &Config, metadata: Arc<dyn Metadata>, stor
     let folder = config.store_url().ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok());
     let collector = Collector::new(collector_config(config), metadata, store, ambient).with_local_folder(folder);
     tasks.spawn_critical("collector", collector.run(tasks.token()));
+}
+
+/// Starts the compactor, if this process is to have one. It stops like the collector.
+pub(super) fn start_compactor(config: &Config, metadata: Arc<dyn Metadata>, store: Store, ambient: Ambient, tasks: &Tasks) {
+    let from = &config.compactor;
+    if !from.enabled {
+        return;
+    }
+    let settings = CompactorConfig {
+        threads: from.threads,
+        max_bytes_per_second: from.max_bytes_per_second,
+        merge_interval: Duration::from_secs(from.merge_interval_seconds),
+        roll_bytes: from.roll_bytes,
+        delete_retention: Duration::from_secs(from.delete_retention_seconds),
+        ..CompactorConfig::default()
+    };
+    let compactor = Compactor::new(settings, metadata, store, ambient, Arc::new(NoColumns));
+    tasks.spawn_critical("compactor", compactor.run(tasks.token()));
 }
 
 fn collector_config(config: &Config) -> CollectorConfig {

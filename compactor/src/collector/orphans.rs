@@ -1,5 +1,5 @@
 //! The orphan sweep: deletes objects that no ledger knows, as a gateway leaves them that died between storing a segment and
-//! committing it (L5). A listing only names candidates and may be old or partial. What decides is the ledgers: every one must
+//! committing it, or a compactor before its swap (L5). A listing only names candidates and may be old or partial. What decides is the ledgers: every one must
 //! have journaled that it refuses the segment for ever, and only then is the object deleted. A commit that comes later
 //! fails, and its gateway tells nobody that the records are stored. What some ledger took is not touched here.
 //!
@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use futures::{StreamExt, TryStreamExt};
+use lakefall_queue::ledger::key::{TABLES, parquet_id};
 use lakefall_queue::ledger::{Answer, Command, ObjectStatus, Query, Reply};
 use lakefall_queue::{SegmentId, ShardId, Timestamp};
 use lakefall_storage::store::ObjectInfo;
@@ -64,6 +65,7 @@ pub struct Sweep {
 
 struct Candidate {
     id: SegmentId,
+    key: String,
     size: u64,
 }
 
@@ -99,10 +101,11 @@ impl Collector {
             sweep.swept.halted = true;
             return Ok(());
         }
-        for folder in spread().skip(sweep.done) {
+        let folders = spread().map(|folder| (prefix(folder), false)).chain([(TABLES.trim_end_matches('/').to_owned(), true)]);
+        for (folder, tables) in folders.skip(sweep.done) {
             // What a failed attempt at a folder counted is counted again by the next.
             let mut swept = sweep.swept.clone();
-            let done = self.sweep_folder(folder, &mut swept).await;
+            let done = self.sweep_folder(&folder, tables, &mut swept).await;
             if done.is_err() {
                 // But what it deleted or left is to be seen.
                 self.show(&swept);
@@ -118,13 +121,15 @@ impl Collector {
         Ok(())
     }
 
-    async fn sweep_folder(&self, folder: u8, swept: &mut Swept) -> Result<(), CollectError> {
+    /// Sweeps what is below a prefix; `tables`: Parquet files in folders of their own, else one folder of segments.
+    async fn sweep_folder(&self, prefix: &str, tables: bool, swept: &mut Swept) -> Result<(), CollectError> {
         let horizon = self.ledger_time().minus(self.config.orphan_grace);
-        let mut listed = self.store.list(&prefix(folder));
+        let mut listed = self.store.list(prefix);
         let mut batch = Vec::new();
         while let Some(ObjectInfo { key, size, modified }) = listed.try_next().await? {
-            let Some(id) = SegmentId::from_key(&key) else {
-                swept.foreign += 1;
+            let Some(id) = SegmentId::from_key(&key).or_else(|| parquet_id(&key)) else {
+                // Beside the Parquet files are those of whoever manages them as tables.
+                swept.foreign += u64::from(!tables);
                 continue;
             };
             swept.listed += 1;
@@ -132,7 +137,7 @@ impl Collector {
                 swept.young += 1;
                 continue;
             }
-            batch.push(Candidate { id, size });
+            batch.push(Candidate { id, key, size });
             if batch.len() == BATCH {
                 self.sweep_batch(std::mem::take(&mut batch), swept).await?;
                 if swept.halted {
@@ -142,7 +147,7 @@ impl Collector {
         }
         self.sweep_batch(batch, swept).await?;
         if let Some(root) = &self.local {
-            swept.staging += self.sweep_staging(root.join(prefix(folder)), horizon).await?;
+            swept.staging += self.sweep_staging(root.join(prefix), horizon).await?;
         }
         Ok(())
     }
@@ -220,7 +225,7 @@ impl Collector {
     /// What withstands is left to the next sweep.
     async fn delete_orphans(&self, orphans: Vec<Candidate>, swept: &mut Swept) {
         let mut deletions = futures::stream::iter(orphans)
-            .map(|object| async move { (self.store.delete(&object.id.key()).await, object) })
+            .map(|object| async move { (self.store.delete(&object.key).await, object) })
             .buffer_unordered(PARALLEL);
         while let Some((deleted, object)) = deletions.next().await {
             match deleted {

@@ -1,6 +1,6 @@
 //! Deletes objects that nothing refers to any more, and then has the ledger forget them.
 //!
-//! A segment may hold data of several shards. Each shard's ledger knows only of its own part, so the segment's index names
+//! A Parquet file is of one shard and has a key of its own. A segment may hold data of several shards. Each shard's ledger knows only of its own part, so the segment's index names
 //! the shards to be asked: every one must have let go of the object, or refused it, a grace ago. A shard that never heard
 //! of it is told to refuse it, so that no late commit can make it refer to what is deleted.
 
@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::StreamExt;
 use lakefall_queue::ledger::{Answer, Command, ObjectStatus, Query};
 use lakefall_queue::{SegmentId, ShardId, Timestamp};
+use lakefall_service::failpoint;
 
 use super::{CollectError, Collector, unexpected};
 use crate::metrics as names;
@@ -78,7 +79,14 @@ impl Collector {
     /// [`Self::check`] must have found since that nothing speaks against it.
     pub async fn delete(&self, shard: ShardId, objects: &[SegmentId]) -> Gone {
         let mut gone = Gone::default();
-        let mut deletions = futures::stream::iter(objects.iter().copied()).map(|id| async move { (id, self.delete_one(shard, id).await) });
+        let known = match self.ask(shard, Query::Objects(objects.to_vec())).await {
+            Ok(Answer::Objects(known)) if known.len() == objects.len() => known,
+            Ok(other) => return Gone { failure: Some(unexpected(&other)), ..gone },
+            Err(error) => return Gone { failure: Some(error), ..gone },
+        };
+        let keyed = objects.iter().copied().zip(known.into_iter().map(|status| status.and_then(|status| status.key)));
+        let mut deletions =
+            futures::stream::iter(keyed).map(|(id, key)| async move { (id, self.delete_one(shard, id, key.as_deref()).await) });
         let mut deletions = deletions.by_ref().buffer_unordered(PARALLEL);
         while let Some((id, deleted)) = deletions.next().await {
             match deleted {
@@ -101,12 +109,20 @@ impl Collector {
         Ok(())
     }
 
-    async fn delete_one(&self, shard: ShardId, id: SegmentId) -> Result<bool, CollectError> {
-        match self.fate(shard, id).await? {
+    async fn delete_one(&self, shard: ShardId, id: SegmentId, key: Option<&str>) -> Result<bool, CollectError> {
+        let fate = match key {
+            // A Parquet file holds one partition: no other shard can need it.
+            Some(_) if self.shared.was_swept(id) => Fate::Gone,
+            Some(_) => Fate::Delete,
+            None => self.fate(shard, id).await?,
+        };
+        match fate {
             Fate::Keep => return Ok(false),
             Fate::Gone => {}
             Fate::Delete => {
-                self.store.delete(&id.key()).await?;
+                failpoint::hit("c6");
+                self.store.delete(&key.map_or_else(|| id.key(), ToOwned::to_owned)).await?;
+                failpoint::hit("c7");
                 ::metrics::counter!(names::DELETED_OBJECTS).increment(1);
             }
         }

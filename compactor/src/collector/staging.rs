@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use lakefall_queue::Timestamp;
 
-/// Removes those in one folder that were last written before `horizon`, and answers how many. One that is written all the
+/// Removes those in a folder and in the folders below that were last written before `horizon`, and answers how many. One that is written all the
 /// same, by a process that stood still since, cannot get its name any more: that write fails.
 pub(super) fn remove(folder: &Path, horizon: Timestamp) -> io::Result<u64> {
     let entries = match std::fs::read_dir(folder) {
@@ -18,6 +18,10 @@ pub(super) fn remove(folder: &Path, horizon: Timestamp) -> io::Result<u64> {
     let mut removed = 0;
     for entry in entries {
         let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            removed += remove(&entry.path(), horizon)?;
+            continue;
+        }
         if !entry.file_name().to_str().is_some_and(is_staging) || !is_older(&entry, horizon)? {
             continue;
         }
@@ -42,7 +46,7 @@ fn is_older(entry: &std::fs::DirEntry, horizon: Timestamp) -> io::Result<bool> {
 }
 
 fn is_staging(name: &str) -> bool {
-    let number = name.rsplit_once(".seg#").map(|(_, number)| number);
+    let number = name.rsplit_once(".seg#").or_else(|| name.rsplit_once(".parquet#")).map(|(_, number)| number);
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
@@ -51,8 +55,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_staging_file_is_a_segments_and_ends_with_a_number() {
-        assert!(is_staging("a.seg#1") && is_staging("a.seg#27"));
+    fn a_staging_file_is_an_objects_and_ends_with_a_number() {
+        assert!(is_staging("a.seg#1") && is_staging("a.seg#27") && is_staging("a.parquet#1"));
         assert!(!is_staging("a.seg") && !is_staging("a.seg#") && !is_staging("a#1") && !is_staging("a.seg#b"));
     }
 

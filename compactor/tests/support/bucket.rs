@@ -34,6 +34,7 @@ pub(crate) struct Bucket {
     /// What listings show instead of what there is.
     listing: Mutex<Option<Vec<ObjectMeta>>>,
     refuse_deletes: AtomicBool,
+    refuse_puts: AtomicBool,
     /// PUTs to come that take this long by this clock.
     slow: Mutex<Option<Slow>>,
     /// Everything is late, old, partial or refused by chance.
@@ -67,6 +68,10 @@ impl Bucket {
 
     pub(crate) fn refuse_deletes(&self, refuse: bool) {
         self.refuse_deletes.store(refuse, Ordering::SeqCst);
+    }
+
+    pub(crate) fn refuse_puts(&self, refuse: bool) {
+        self.refuse_puts.store(refuse, Ordering::SeqCst);
     }
 
     /// The next PUTs each take `time` by `clock`.
@@ -116,6 +121,9 @@ impl ObjectStore for Bucket {
         self.count("put");
         self.dawdle().await;
         self.take_time();
+        if self.refuse_puts.load(Ordering::SeqCst) {
+            return Err(denied(location));
+        }
         self.inner.put_opts(location, payload, options).await
     }
 

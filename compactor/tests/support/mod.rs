@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail a test, and not each needs all")]
 
 mod bucket;
+pub(crate) mod rolling;
 
 use std::collections::BTreeMap;
 use std::path::Path;

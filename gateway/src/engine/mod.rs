@@ -229,9 +229,11 @@ impl Verbs for Engine {
         from: Offset,
         limit: usize,
     ) -> Result<Vec<ObjectRange>> {
-        let extents = |topic: Arc<Topic>| async move { self.reader.extents(&topic, partition, from, limit).await };
-        let extents = self.on_topic(caller, topic, extents).await?;
-        Ok(extents.into_iter().map(|extent| resources::object_range(partition, &extent)).collect())
+        let ranges = |topic: Arc<Topic>| async move {
+            let extents = self.reader.extents(&topic, partition, from, limit).await?;
+            Ok(extents.iter().map(|extent| resources::object_range(&topic, partition, extent)).collect())
+        };
+        self.on_topic(caller, topic, ranges).await
     }
 
     async fn put_cursor(&self, caller: &Caller, change: CursorMove) -> Result<Cursor> {

@@ -1,7 +1,7 @@
 //! Topics, cursors and namespaces: one question to the ledger each, and its answer unpacked.
 
 use lakefall_queue::error::{Error, Result};
-use lakefall_queue::ledger::{Answer, Command, Extent, Query, Reply};
+use lakefall_queue::ledger::{Answer, Command, Extent, Query, Reply, object_key};
 use lakefall_queue::topic::{Topic, TopicConfig, TopicDescription};
 use lakefall_queue::verbs::{Caller, Cursor, CursorMove, Idempotency, Namespace, ObjectRange, Page, PageRequest, Precondition};
 use lakefall_queue::{CursorName, NamespaceName, PartitionIndex, ShardId, TopicName};
@@ -118,9 +118,11 @@ pub(crate) fn unexpected(answer: &dyn std::fmt::Debug) -> Error {
     Error::Internal(format!("the ledger answered another question: {answer:?}"))
 }
 
-pub(crate) fn object_range(partition: PartitionIndex, extent: &Extent) -> ObjectRange {
+pub(crate) fn object_range(topic: &Topic, partition: PartitionIndex, extent: &Extent) -> ObjectRange {
     ObjectRange {
         object: extent.object,
+        level: extent.level,
+        key: object_key(&topic.namespace, &topic.name, extent),
         partition,
         first_offset: extent.base_offset,
         records: u64::from(extent.records),

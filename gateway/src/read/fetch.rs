@@ -1,11 +1,12 @@
 //! From an extent to records: batch by batch through the cache, decoded from the offset wanted. What is damaged is an
 //! error, never skipped.
 
+use std::fmt::Display;
 use std::ops::Range;
 
 use bytes::Bytes;
 use lakefall_queue::error::Error;
-use lakefall_queue::ledger::Extent;
+use lakefall_queue::ledger::{Extent, ObjectLevel};
 use lakefall_queue::topic::Topic;
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord};
 use lakefall_storage::batch::{BatchError, BatchHeader, DecodeContext, decode};
@@ -42,6 +43,9 @@ impl Found {
 impl Reader {
     /// Reads an extent from where the partition stands.
     pub(super) async fn read_extent(&self, pass: &mut Pass<'_>, at: &mut At, extent: &Extent) -> Result<(), Failure> {
+        if extent.level == ObjectLevel::Parquet {
+            return self.read_file(pass, at, extent).await;
+        }
         match self.read_extent_once(pass, at, extent).await {
             // What was read before the damage is taken; it goes on behind that.
             Err(Failure::Refused(error @ Error::DataUnavailable { .. })) => {
@@ -62,8 +66,8 @@ impl Reader {
                 return Ok(());
             }
             let batch_end = batch.base.plus(u64::from(batch.records));
-            let records = decode_batch(batch, at.partition, extent, at.next).await?;
-            take(pass, at, records, batch_end);
+            let records = self.decode_batch(batch, at.partition, extent, at.next).await?;
+            take(pass, at, records.into_iter(), batch_end);
             pass.weigh();
         }
         Ok(())
@@ -107,7 +111,7 @@ impl Reader {
     ) -> Result<Option<(Vec<StoredRecord>, Offset)>, Failure> {
         let batch = self.next_batch(topic, partition, extent, &mut BatchCursor::new(extent), from).await?;
         let end = batch.base.plus(u64::from(batch.records));
-        Ok(Some((decode_batch(batch, partition, extent, from).await?, end)))
+        Ok(Some((self.decode_batch(batch, partition, extent, from).await?, end)))
     }
 
     /// Steps over batch headers until the one that holds `from`.
@@ -149,17 +153,51 @@ impl Reader {
     ) -> Result<Bytes, Failure> {
         let stop = extent.position + u64::from(extent.length);
         let range = range.start..range.end.min(stop);
-        let pool = if self.ambient.now().as_millis() - extent.appended_at.as_millis() > RECENT_MS { Pool::Cold } else { Pool::Hot };
-        match self.cache.get(extent.object, extent.object_size, range, pool).await {
+        match self.cache.get(extent.object, extent.object_size, range, self.pool(extent)).await {
             Ok(bytes) => Ok(bytes),
             Err(StoreError::NotFound { .. }) => Err(self.missing(topic, partition, extent, from).await),
             Err(error) => Err(unreadable(extent, &error).into()),
         }
     }
 
+    /// Which share of the cache a reader of an extent uses.
+    pub(super) fn pool(&self, extent: &Extent) -> Pool {
+        if self.is_old(extent) { Pool::Cold } else { Pool::Hot }
+    }
+
+    fn is_old(&self, extent: &Extent) -> bool {
+        self.ambient.now().as_millis() - extent.appended_at.as_millis() > RECENT_MS
+    }
+
+    pub(super) async fn decode_batch(
+        &self,
+        batch: Found,
+        partition: PartitionIndex,
+        extent: &Extent,
+        from: Offset,
+    ) -> Result<Vec<StoredRecord>, Error> {
+        let small = u64::from(extent.length) <= DECODE_HERE as u64;
+        let context =
+            DecodeContext { merged: extent.level == ObjectLevel::Merged, ..DecodeContext::new(partition, batch.base, extent.appended_at) };
+        let work = move || {
+            let mut records = Vec::new();
+            decode(&batch.bytes, context, from, &mut records).map(|()| records)
+        };
+        let decoded = if small { work() } else { self.decoding(extent, work).await? };
+        decoded.map_err(|error| damaged(extent, &error))
+    }
+
+    /// Decodes away from the async threads; what is old, behind everything else.
+    pub(super) async fn decoding<T: Send + 'static>(&self, extent: &Extent, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        if self.is_old(extent) {
+            return self.replays.run(work).await.map_err(|error| Error::Internal(error.to_string()));
+        }
+        tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(error.to_string()))
+    }
+
     /// R8: an object that is missing though the ledger refers to it is looked up once more, and not from memory. Then it is
     /// an alarm, never an empty answer.
-    async fn missing(&self, topic: &Topic, partition: PartitionIndex, extent: &Extent, from: Offset) -> Failure {
+    pub(super) async fn missing(&self, topic: &Topic, partition: PartitionIndex, extent: &Extent, from: Offset) -> Failure {
         metrics::counter!(crate::metrics::LOCATIONS_STALE).increment(1);
         self.locations.doubt(topic.id, partition);
         let from = from.max(extent.base_offset);
@@ -194,24 +232,8 @@ impl BatchCursor {
     }
 }
 
-pub(super) async fn decode_batch(
-    batch: Found,
-    partition: PartitionIndex,
-    extent: &Extent,
-    from: Offset,
-) -> Result<Vec<StoredRecord>, Error> {
-    let context = DecodeContext::new(partition, batch.base, extent.appended_at);
-    let work = move || {
-        let mut records = Vec::new();
-        decode(&batch.bytes, context, from, &mut records).map(|()| records)
-    };
-    let small = u64::from(extent.length) <= DECODE_HERE as u64;
-    let decoded = if small { work() } else { tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(e.to_string()))? };
-    decoded.map_err(|error| damaged(extent, &error))
-}
-
 /// Takes what the budget and the bounds allow.
-fn take(pass: &mut Pass<'_>, at: &mut At, records: Vec<StoredRecord>, batch_end: Offset) {
+pub(super) fn take(pass: &mut Pass<'_>, at: &mut At, records: impl ExactSizeIterator<Item = StoredRecord>, batch_end: Offset) {
     pass.records.reserve(records.len().min(pass.budget.records));
     for record in records {
         let beyond = pass.read.until_offset.is_some_and(|until| record.offset >= until)
@@ -233,7 +255,7 @@ fn take(pass: &mut Pass<'_>, at: &mut At, records: Vec<StoredRecord>, batch_end:
     at.next = at.next.max(batch_end);
 }
 
-fn damaged(extent: &Extent, error: &BatchError) -> Error {
+pub(super) fn damaged(extent: &Extent, error: &impl Display) -> Error {
     tracing::error!(object = %extent.object, position = extent.position, %error, "stored records are damaged");
     Error::DataUnavailable { object: extent.object, reason: error.to_string() }
 }

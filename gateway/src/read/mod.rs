@@ -1,7 +1,9 @@
 //! The read path: where to begin, which extents, which batches, and waiting for more without polling.
 
 mod asks;
+mod columns;
 mod fetch;
+mod kept;
 mod locations;
 mod pass;
 mod position;
@@ -19,11 +21,13 @@ use lakefall_queue::ledger::{Extent, Located, Refusal};
 use lakefall_queue::topic::Topic;
 use lakefall_queue::verbs::{Position, Start};
 use lakefall_queue::{Offset, PartitionIndex, TopicId};
+use lakefall_service::Background;
 use lakefall_storage::cache::Cache;
 use lakefall_storage::store::Store;
 
 pub(crate) use asks::ASK_FOR;
 use asks::{Asks, Question};
+use kept::Kept;
 use locations::{Bounds, Locations};
 use room::Room;
 use tails::Tails;
@@ -41,6 +45,10 @@ pub(crate) struct Reader {
     pub(crate) tails: Arc<Tails>,
     locations: Arc<Locations>,
     room: Arc<Room>,
+    /// Of Parquet files.
+    kept: Kept,
+    /// Decodes what is old, so that replays take no time from the tail.
+    replays: Background,
     ambient: Ambient,
 }
 
@@ -109,7 +117,9 @@ impl Reader {
         let locations = Locations::new(ambient.clone());
         let asks = Asks::new(metadata, Arc::clone(&locations));
         let tails = Arc::new(Tails::new(Arc::clone(&locations)));
-        Self { asks, cache, store, tails, locations, room: Room::new(room_bytes), ambient }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let replays = Background::start("replay", cores);
+        Self { asks, cache, store, tails, locations, room: Room::new(room_bytes), kept: Kept::default(), replays, ambient }
     }
 
     /// The topic changed: nothing that was remembered of its records is believed.

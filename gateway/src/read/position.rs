@@ -1,6 +1,6 @@
 //! From a start (an offset, a time, an end of the log) to an offset.
 
-use lakefall_queue::ledger::Extent;
+use lakefall_queue::ledger::{Extent, ObjectLevel};
 use lakefall_queue::topic::Topic;
 use lakefall_queue::verbs::Start;
 use lakefall_queue::{Offset, PartitionIndex, Timestamp};
@@ -106,6 +106,9 @@ impl Reader {
         from: Offset,
         time: Timestamp,
     ) -> Result<Option<Offset>, Failure> {
+        if extent.level == ObjectLevel::Parquet {
+            return self.first_in_file(topic, partition, extent, from, time).await;
+        }
         let mut batch = self.first_batch(topic, partition, extent, from).await?;
         while let Some((records, next)) = batch {
             if let Some(found) = records.iter().find(|record| record.timestamp >= time) {

@@ -14,7 +14,7 @@ use lakefall_queue::topic::Topic;
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord};
 
 use super::asks::Question;
-use super::fetch::{BatchCursor, decode_batch, unreadable};
+use super::fetch::{BatchCursor, unreadable};
 use super::{Failure, Reader};
 
 /// Extents asked for at once: a kilobyte for each eight.
@@ -108,7 +108,7 @@ impl Reader {
     ) -> Result<(Vec<StoredRecord>, Offset), Failure> {
         let batch = self.next_batch(topic, partition, extent, cursor, from).await?;
         let end = batch.end();
-        Ok((decode_batch(batch, partition, extent, from).await?, end))
+        Ok((self.decode_batch(batch, partition, extent, from).await?, end))
     }
 
     /// Ranges of a Parquet file.

@@ -128,6 +128,7 @@ async fn run<K: Kind>(history: &[(GroupOp, Vec<Ask>)]) {
                 for side in &sides {
                     side.store.checkpoint(&side.lease, &checkpoint).await.unwrap();
                 }
+                lab.store.write(&checkpoint);
                 lab.ledger.checkpointed(&checkpoint, keep);
             }
             CheckpointOp::Fail => under_way.take().into_iter().for_each(|lost| lab.ledger.checkpoint_failed(lost)),

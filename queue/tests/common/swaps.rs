@@ -50,12 +50,14 @@ impl Lab {
             SwapKind::Merge => (ObjectLevel::Merged, None),
             SwapKind::Roll | SwapKind::Rewrite | SwapKind::Repeat => (ObjectLevel::Parquet, Some(Arc::from(format!("tables/{object}")))),
         };
+        let goes = |extent: &&Extent| old.iter().any(|old| old.base_offset == extent.base_offset);
+        let gone: Vec<Extent> = self.extents[&place].iter().filter(goes).copied().collect();
         let new = NewExtent {
             position: 0,
             length: old.iter().map(|extent| extent.length).sum::<u32>() / 2 + 1,
-            first_timestamp: self.now,
-            max_timestamp: self.now,
-            appended_at: self.now,
+            first_timestamp: gone.iter().map(|extent| extent.first_timestamp).min().unwrap_or_default(),
+            max_timestamp: gone.iter().map(|extent| extent.max_timestamp).max().unwrap_or_default(),
+            appended_at: gone[0].appended_at,
         };
         let generation = levels.generation + u64::from(op.flaw == SwapFlaw::Generation);
         let part = SwapPart { topic: place.0, partition: place.1, generation, old, new, settled: None, rest_since: None };

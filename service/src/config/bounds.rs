@@ -23,7 +23,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
 
 /// Key, value, least, most.
 fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
-    let Config { store, metadata, segment, uploads, ingest, read, sql, cache, collector, http, .. } = config;
+    let Config { store, metadata, segment, uploads, ingest, read, sql, cache, collector, compactor, http, .. } = config;
     vec![
         ("store.request_timeout_ms", store.request_timeout_ms, 100, 600_000),
         ("store.connect_timeout_ms", store.connect_timeout_ms, 100, 60_000),
@@ -61,6 +61,11 @@ fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
         ("collector.orphan_grace_seconds", collector.orphan_grace_seconds, 1, 2_592_000),
         ("collector.orphan_interval_seconds", collector.orphan_interval_seconds, 10, 2_592_000),
         ("collector.interval_seconds", collector.interval_seconds, 1, 86_400),
+        ("compactor.threads", compactor.threads as u64, 1, 64),
+        ("compactor.max_bytes_per_second", compactor.max_bytes_per_second.unwrap_or(MIB), 64 * KIB, 1 << 40),
+        ("compactor.merge_interval_seconds", compactor.merge_interval_seconds, 1, 3_600),
+        ("compactor.roll_bytes", compactor.roll_bytes, MIB, 256 * MIB),
+        ("compactor.delete_retention_seconds", compactor.delete_retention_seconds, 0, 31_536_000),
         ("http.header_timeout_ms", http.header_timeout_ms, 100, 300_000),
         ("http.body_timeout_ms", http.body_timeout_ms, 100, 600_000),
         ("http.write_timeout_ms", http.write_timeout_ms, 100, 600_000),

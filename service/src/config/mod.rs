@@ -16,8 +16,8 @@ use url::Url;
 pub use load::{ConfigError, Sources};
 pub use metadata::{MetadataConfig, MetadataTlsConfig, PostgresSettings, PostgresTls};
 pub use sections::{
-    CacheConfig, CollectorConfig, HttpConfig, IngestConfig, LogConfig, LogFormat, ReadConfig, ReceiptsConfig, SegmentConfig, SqlConfig,
-    StoreConfig, UploadsConfig,
+    CacheConfig, CollectorConfig, CompactorConfig, HttpConfig, IngestConfig, LogConfig, LogFormat, ReadConfig, ReceiptsConfig,
+    SegmentConfig, SqlConfig, StoreConfig, UploadsConfig,
 };
 
 /// Everything that can be set. Sizes are bytes, times milliseconds.
@@ -51,6 +51,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// How what nobody needs any more is let go of.
     pub collector: CollectorConfig,
+    /// How segments become Parquet files.
+    pub compactor: CompactorConfig,
     /// Timeouts and caps of connections.
     pub http: HttpConfig,
     /// What one caller may send or ask for at once.
@@ -75,6 +77,7 @@ impl Default for Config {
             receipts: ReceiptsConfig::default(),
             cache: CacheConfig::default(),
             collector: CollectorConfig::default(),
+            compactor: CompactorConfig::default(),
             http: HttpConfig::default(),
             limits: Limits::default(),
             log: LogConfig::default(),

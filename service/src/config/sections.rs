@@ -216,6 +216,41 @@ pub struct CollectorConfig {
     pub interval_seconds: u64,
 }
 
+/// How segments become Parquet files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompactorConfig {
+    /// Whether this process compacts. Off, only the collector works; then others must compact, or segments pile up. Default true.
+    pub enabled: bool,
+    /// Partitions worked on at once, each by a thread of low priority, which takes up to about 200 MiB. Default 1; 1 to 64.
+    pub threads: usize,
+    /// Most bytes a second that compaction reads from and writes to the store. Lower leaves more of the network to readers and
+    /// writers; below what is appended, the backlog grows. Default none: no bound; 65,536 to 1,099,511,627,776.
+    pub max_bytes_per_second: Option<u64>,
+    /// How long segments wait to be merged into one for all partitions. Shorter spares readers requests sooner and costs a PUT
+    /// and a GET of each segment more often. Default 15 s; 1 to 3,600.
+    pub merge_interval_seconds: u64,
+    /// Compressed bytes of a partition that are rolled into a Parquet file before the topic's `parquet.max_age`, and the most that
+    /// one file is made of. Larger makes larger files and takes more memory. Default 64 MiB; 1 MiB to 256 MiB.
+    pub roll_bytes: u64,
+    /// How long a topic with `cleanup: compact` keeps the mark of a deleted key, so that readers learn of the deletion. Default
+    /// 86,400 s; 0 to 31,536,000.
+    pub delete_retention_seconds: u64,
+}
+
+impl Default for CompactorConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            threads: 1,
+            max_bytes_per_second: None,
+            merge_interval_seconds: 15,
+            roll_bytes: 64 << 20,
+            delete_retention_seconds: 86_400,
+        }
+    }
+}
+
 impl Default for CollectorConfig {
     fn default() -> Self {
         Self { grace_seconds: 600, orphan_grace_seconds: 3_600, orphan_interval_seconds: 21_600, interval_seconds: 10 }

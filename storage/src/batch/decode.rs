@@ -2,6 +2,7 @@
 //! error and no record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use lakefall_queue::{Header, Offset, PartitionIndex, StoredRecord, Timestamp, ValueKind};
@@ -22,26 +23,31 @@ pub struct DecodeContext {
     pub partition: PartitionIndex,
     /// The offset of the batch's first record.
     pub base_offset: Offset,
-    /// When the batch's commit was journaled.
+    /// When the extent's first batch was journaled.
     pub appended_at: Timestamp,
+    /// The extent lies in a merged segment: each batch says how much later than the first it was journaled.
+    pub merged: bool,
     /// Most bytes that the records may have after decompression.
     pub max_bytes: usize,
 }
 
 impl DecodeContext {
-    /// With [`MAX_UNCOMPRESSED_BYTES`].
+    /// Of a gateway's extent, with [`MAX_UNCOMPRESSED_BYTES`].
     pub fn new(partition: PartitionIndex, base_offset: Offset, appended_at: Timestamp) -> Self {
-        Self { partition, base_offset, appended_at, max_bytes: MAX_UNCOMPRESSED_BYTES }
+        Self { partition, base_offset, appended_at, merged: false, max_bytes: MAX_UNCOMPRESSED_BYTES }
     }
 }
 
 /// Appends the records of the batch at the start of `bytes` whose offset is `from` or more. On an error `out` is as
 /// it was. The checksum is verified first. Decompression is CPU work: not for an async thread.
-pub fn decode(bytes: &Bytes, context: DecodeContext, from: Offset, out: &mut Vec<StoredRecord>) -> Result<(), BatchError> {
+pub fn decode(bytes: &Bytes, mut context: DecodeContext, from: Offset, out: &mut Vec<StoredRecord>) -> Result<(), BatchError> {
     let header = BatchHeader::parse(bytes)?;
     header.verify(bytes)?;
     if header.control {
         return Err(BatchError::Corrupt("it is a control batch"));
+    }
+    if context.merged {
+        context.appended_at = context.appended_at.plus(Duration::from_millis(header.appended_delta_ms()?.into()));
     }
     let packed = bytes.slice(BatchHeader::LEN..header.total_len);
     let body = codec::decompress(header.compression, packed, context.max_bytes)?;

@@ -6,6 +6,10 @@ use lakefall_queue::{Offset, Timestamp};
 
 use super::{BatchError, Codec};
 
+/// The partition leader epoch.
+const EPOCH_AT: usize = 12;
+/// Batches that lie in one extent of a merged segment are of one day.
+const MAX_DELTA_MS: i32 = 86_400_000;
 pub(super) const CRC_AT: usize = 17;
 pub(super) const ATTRIBUTES_AT: usize = 21;
 /// The length field counts from its own end.
@@ -24,6 +28,8 @@ pub struct BatchHeader {
     pub records: u32,
     /// The last record's distance from the base offset.
     pub last_offset_delta: u32,
+    /// The partition leader epoch, not covered by the checksum: nothing but in a merged segment.
+    pub leader_epoch: i32,
     /// How the records are compressed.
     pub compression: Codec,
     /// CRC32C of everything from the attributes to the end.
@@ -56,6 +62,7 @@ impl BatchHeader {
         let attributes = u16::from_be_bytes(field(header, ATTRIBUTES_AT));
         let unsigned = |at, what| u32::try_from(i32::from_be_bytes(field(header, at))).map_err(|_| BatchError::Corrupt(what));
         let parsed = Self {
+            leader_epoch: i32::from_be_bytes(field(header, EPOCH_AT)),
             total_len: length + LENGTH_END,
             base_offset: u64::try_from(i64::from_be_bytes(field(header, 0)))
                 .map(Offset)
@@ -75,6 +82,12 @@ impl BatchHeader {
         Ok(parsed)
     }
 
+    /// In a merged segment, by how many milliseconds the batch was appended after the first one of its extent.
+    pub fn appended_delta_ms(&self) -> Result<u32, BatchError> {
+        let delta = (0..=MAX_DELTA_MS).contains(&self.leader_epoch).then_some(self.leader_epoch.unsigned_abs());
+        delta.ok_or(BatchError::Corrupt("it was not appended on the day of its extent"))
+    }
+
     /// Whether `batch`, which begins with this header, is whole and undamaged.
     pub fn verify(&self, batch: &[u8]) -> Result<(), BatchError> {
         let checked = batch.get(ATTRIBUTES_AT..self.total_len).ok_or(BatchError::Truncated)?;
@@ -92,6 +105,17 @@ fn field<const N: usize>(header: &[u8; BatchHeader::LEN], at: usize) -> [u8; N] 
 pub fn patch_base_offset(batch: &mut [u8], base: Offset) -> Result<(), BatchError> {
     let slot = batch.first_chunk_mut::<8>().ok_or(BatchError::Truncated)?;
     *slot = base.0.to_be_bytes();
+    Ok(())
+}
+
+/// Writes by how much a batch was appended after the first batch of its extent; the checksum stays valid.
+///
+/// Errors: [`BatchError::Corrupt`] beyond a day.
+pub fn patch_appended_delta(batch: &mut [u8], millis: u32) -> Result<(), BatchError> {
+    let delta = i32::try_from(millis).ok().filter(|delta| *delta <= MAX_DELTA_MS);
+    let delta = delta.ok_or(BatchError::Corrupt("it was not appended on the day of its extent"))?;
+    let slot = batch.get_mut(EPOCH_AT..EPOCH_AT + 4).ok_or(BatchError::Truncated)?;
+    slot.copy_from_slice(&delta.to_be_bytes());
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 //! |---:|---:|---|
 //! | 0 | 8 | base offset; outside the CRC, so that it can be patched. 0 in a segment |
 //! | 8 | 4 | bytes after this field |
-//! | 12 | 4 | partition leader epoch, outside the CRC; -1 |
+//! | 12 | 4 | partition leader epoch, outside the CRC; -1. In a merged segment: milliseconds since the extent's `appended_at` |
 //! | 16 | 1 | magic, 2 |
 //! | 17 | 4 | CRC32C of everything from `attributes` to the end |
 //! | 21 | 2 | attributes: bits 0-2 codec, bit 3 log-append time, bit 4 transactional, bit 5 control |
@@ -22,6 +22,12 @@
 //! Numbers are big-endian; inside records they are zigzag varints. Two things are Lakefall's own, and invisible to
 //! Kafka clients: bit 0 of a *record's* attributes (unused in Kafka) marks a value that is JSON, and
 //! [`lakefall_queue::Properties`] are headers named `lakefall.*` (W3C trace context goes under its own names).
+//!
+//! When a batch was appended is not in it, as the ledger decides that later: all batches of a gateway's extent share the
+//! extent's time. An extent of a merged segment has batches of many commits, copied as they are. Each says by how much it was
+//! later than the first ([`patch_appended_delta`]), in the one field that neither the checksum covers nor Lakefall has a use for.
+//! That the field is sound is what the checksum in the segment's index is for; readers refuse more than a day. Whoever
+//! serves batches to Kafka clients writes -1 there.
 
 mod codec;
 mod decode;
@@ -34,7 +40,7 @@ pub use codec::Codec;
 pub(crate) use decode::Names;
 pub use decode::{DecodeContext, decode};
 pub use encode::{BatchEncoder, EncodedBatch};
-pub use header::{BatchHeader, Walk, patch_base_offset, walk};
+pub use header::{BatchHeader, Walk, patch_appended_delta, patch_base_offset, walk};
 
 /// Largest sum of a batch's records before compression, in bytes: the largest value (64 MiB) with key, headers and
 /// framing. The encoder refuses more and, unless told otherwise, so does the decoder.

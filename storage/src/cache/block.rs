@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use bytes::{Bytes, BytesMut};
 use foyer::Code;
 use lakefall_queue::SegmentId;
+#[cfg(test)]
 use uuid::Uuid;
 
 /// Part of every key: a cache disk written by another version of this format is never hit.
@@ -14,10 +15,12 @@ const KEY_BYTES: usize = 25;
 /// What an entry costs besides its bytes, roughly: key, pointers, list links.
 const ENTRY_OVERHEAD: usize = 192;
 /// The largest block there is; a damaged length on disk allocates no more.
-const MAX_BLOCK: usize = 8 << 20;
+pub(super) const MAX_BLOCK: usize = 8 << 20;
+/// Stands in a key's `format` for a piece, which begins anywhere.
+const PIECE: u8 = 0x80;
 
 /// Names the `number`th block of an object cut into blocks of `size` bytes. The size is in the name, as the number means
-/// another range after it was changed.
+/// another range after it was changed. Or a piece of an object, of `size` bytes from byte `number` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct BlockKey {
     object: [u8; 16],
@@ -32,6 +35,11 @@ impl BlockKey {
         Self { object: *object.0.as_bytes(), number, size, format: FORMAT }
     }
 
+    pub(super) fn piece(object: SegmentId, start: u32, length: u32) -> Self {
+        Self { object: *object.0.as_bytes(), number: start, size: length, format: FORMAT | PIECE }
+    }
+
+    #[cfg(test)]
     pub(super) fn object(&self) -> SegmentId {
         SegmentId(Uuid::from_bytes(self.object))
     }

@@ -77,6 +77,24 @@ impl Default for CacheConfig {
     }
 }
 
+/// An object: what names it in the cache, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its id. Another object never has the same.
+    pub id: SegmentId,
+    /// Its key in the store.
+    pub key: Arc<str>,
+    /// Its bytes.
+    pub size: u64,
+}
+
+impl Place {
+    /// A segment, whose id says where it is.
+    pub fn segment(id: SegmentId, size: u64) -> Self {
+        Self { id, key: id.key().into(), size }
+    }
+}
+
 /// An open cache. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Cache(Arc<Inner>);
@@ -109,11 +127,17 @@ impl Cache {
     ///
     /// Cancel-safe: a fetch that was begun goes on for the others and for the cache.
     pub async fn get(&self, object: SegmentId, size: u64, range: Range<u64>, pool: Pool) -> Result<Bytes, StoreError> {
+        self.get_of(&Place::segment(object, size), range, pool).await
+    }
+
+    /// The same of any object.
+    pub async fn get_of(&self, object: &Place, range: Range<u64>, pool: Pool) -> Result<Bytes, StoreError> {
+        let size = object.size;
         if range.is_empty() {
             return Ok(Bytes::new());
         }
         if range.end > size {
-            return Err(StoreError::Other { reason: format!("bytes {range:?} of {object} are beyond its end at {size}") });
+            return Err(StoreError::Other { reason: format!("bytes {range:?} of {} are beyond its end at {size}", object.id) });
         }
         let step = self.0.block_bytes;
         let (first, last) = (range.start / step, (range.end - 1) / step);
@@ -122,12 +146,47 @@ impl Cache {
             range.start.saturating_sub(base)..(range.end - base).min(step)
         };
         if first == last {
-            return self.part(object, size, first, within(first), pool).await;
+            return self.part(object, first, within(first), pool).await;
         }
-        let parts = try_join_all((first..=last).map(|number| self.part(object, size, number, within(number), pool))).await?;
+        let parts = try_join_all((first..=last).map(|number| self.part(object, number, within(number), pool))).await?;
         let mut joined = BytesMut::with_capacity((range.end - range.start) as usize);
         parts.iter().for_each(|part| joined.extend_from_slice(part));
         Ok(joined.freeze())
+    }
+
+    /// Reads `range` of an object with one request and keeps it as one piece, so that only the same range finds it again: for
+    /// what is always read as a whole, like a Parquet file's row groups. Larger ones than a block can be are not kept.
+    pub async fn get_piece(&self, object: &Place, range: Range<u64>, pool: Pool) -> Result<Bytes, StoreError> {
+        let length = range.end.saturating_sub(range.start);
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        let beyond = || StoreError::Other { reason: format!("bytes {range:?} of {} are beyond its end at {}", object.id, object.size) };
+        let (Ok(start), Ok(end)) = (u32::try_from(range.start), u32::try_from(range.end)) else { return Err(beyond()) };
+        if range.end > object.size {
+            return Err(beyond());
+        }
+        let key = BlockKey::piece(object.id, start, end - start);
+        let bytes = match self.0.in_memory(&key, length as usize) {
+            Some(bytes) => bytes,
+            None => self.0.clone().fly(object, key, range.clone(), length as usize, pool).await?,
+        };
+        if (bytes.len() as u64) < length {
+            return Err(StoreError::Unavailable { reason: format!("object {} is shorter than the ledger says", object.id) });
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a piece past the cache and puts it there anew: what was kept turned out to be damaged.
+    pub async fn renew_piece(&self, object: &Place, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let bytes = self.0.store.get_range(&object.key, range.clone()).await?;
+        if let (Ok(start), Ok(length)) = (u32::try_from(range.start), u32::try_from(bytes.len()))
+            && bytes.len() <= block::MAX_BLOCK
+        {
+            // Where it is looked for first, whichever tier had the damaged one.
+            self.0.keep(BlockKey::piece(object.id, start, length), &bytes, Pool::Hot, false);
+        }
+        Ok(bytes)
     }
 
     /// Keeps a segment that was just written, for the readers at the tail.
@@ -151,16 +210,18 @@ impl Cache {
     }
 
     /// `range` of one block, counted from the block's start.
-    async fn part(&self, object: SegmentId, size: u64, number: u64, range: Range<u64>, pool: Pool) -> Result<Bytes, StoreError> {
-        let number = u32::try_from(number).map_err(|_| StoreError::Other { reason: format!("object {object} is too large") })?;
-        let key = BlockKey::new(object, number, self.0.block_bytes as usize);
+    async fn part(&self, object: &Place, number: u64, range: Range<u64>, pool: Pool) -> Result<Bytes, StoreError> {
+        let number = u32::try_from(number).map_err(|_| StoreError::Other { reason: format!("object {} is too large", object.id) })?;
+        let key = BlockKey::new(object.id, number, self.0.block_bytes as usize);
         let (start, end) = (range.start as usize, range.end as usize);
+        let base = u64::from(number) * self.0.block_bytes;
+        let whole = base..(base + self.0.block_bytes).min(object.size);
         let bytes = match self.0.in_memory(&key, end) {
             Some(bytes) => bytes,
-            None => self.0.clone().fly(key, size, end, pool).await?,
+            None => self.0.clone().fly(object, key, whole, end, pool).await?,
         };
         if bytes.len() < end {
-            return Err(StoreError::Unavailable { reason: format!("object {object} is shorter than the ledger says") });
+            return Err(StoreError::Unavailable { reason: format!("object {} is shorter than the ledger says", object.id) });
         }
         Ok(bytes.slice(start..end))
     }
@@ -181,15 +242,14 @@ impl Inner {
     }
 
     /// Joins the fetch of a block that is under way, or begins one.
-    async fn fly(self: Arc<Self>, key: BlockKey, size: u64, end: usize, pool: Pool) -> Result<Bytes, StoreError> {
-        let this = self.clone();
-        let start = u64::from(key.number) * self.block_bytes;
-        let reach = (start + self.block_bytes).min(size) - start;
-        let flight = self.flights.join(key, reach, || self.in_memory(&key, end), move || this.load(key, start..start + reach, pool));
+    async fn fly(self: Arc<Self>, object: &Place, key: BlockKey, range: Range<u64>, end: usize, pool: Pool) -> Result<Bytes, StoreError> {
+        let (this, place) = (self.clone(), Arc::clone(&object.key));
+        let reach = range.end - range.start;
+        let flight = self.flights.join(key, reach, || self.in_memory(&key, end), move || this.load(place, key, range, pool));
         flight.await
     }
 
-    async fn load(self: Arc<Self>, key: BlockKey, range: Range<u64>, pool: Pool) -> Result<Bytes, StoreError> {
+    async fn load(self: Arc<Self>, place: Arc<str>, key: BlockKey, range: Range<u64>, pool: Pool) -> Result<Bytes, StoreError> {
         let whole = (range.end - range.start) as usize;
         if let Some(block) = self.hot.on_disk(&key, pool).await.filter(|block| block.bytes.len() >= whole) {
             counter!(CACHE_HITS, "tier" => "disk").increment(1);
@@ -197,8 +257,10 @@ impl Inner {
             return Ok(block.bytes);
         }
         counter!(CACHE_MISSES).increment(1);
-        let bytes = self.store.get_range(&key.object().key(), range).await?;
-        self.keep(key, &bytes, pool, false);
+        let bytes = self.store.get_range(&place, range).await?;
+        if bytes.len() <= block::MAX_BLOCK {
+            self.keep(key, &bytes, pool, false);
+        }
         Ok(bytes)
     }
 

@@ -14,7 +14,7 @@ use parquet::file::statistics::Statistics;
 use super::footer::Footer;
 use super::gather::HEADER_COST;
 use super::guard::guarded;
-use super::schema::{COLUMNS, DATA, HEADER_LEAVES, LEAVES, TIMESTAMP_LEAF, fields};
+use super::schema::{COLUMNS, DATA, HEADER_LEAVES, LEAVES, OFFSET_LEAF, TIMESTAMP_LEAF, fields};
 use super::trailer::{self, Trailer};
 use super::{ChainDigest, MAX_GROUP_BYTES, ParquetError, ROW_GROUP_RECORDS, corrupt, pages};
 
@@ -46,6 +46,7 @@ pub struct RowGroup {
     pub bytes: Range<u64>,
     /// The bytes of the typed columns, right behind; empty if there are none.
     pub data_bytes: Range<u64>,
+    pub(super) records: u64,
     pub(super) crc: u32,
     pub(super) data_crc: Option<u32>,
 }
@@ -53,7 +54,12 @@ pub struct RowGroup {
 impl RowGroup {
     /// How many records.
     pub fn records(&self) -> u64 {
-        self.last.0 - self.first.0 + 1
+        self.records
+    }
+
+    /// Whether offsets are missing between the first and the last record.
+    pub(super) fn has_gaps(&self) -> bool {
+        self.last.0 - self.first.0 >= self.records
     }
 }
 
@@ -100,14 +106,26 @@ impl ParquetFile {
         self.footer.hash
     }
 
+    /// About how much memory this takes.
+    pub fn memory_bytes(&self) -> usize {
+        let each = size_of::<RowGroup>() + 2 * size_of::<u32>();
+        self.reader.metadata().memory_size() + self.trailer.metadata.len() + self.groups.len() * each + (8 << 10)
+    }
+
     /// Bytes of the file.
     pub fn object_len(&self) -> u64 {
         self.len
     }
 
-    /// In the order of offsets, without gaps; at least one.
+    /// In the order of offsets; at least one. Between two of them offsets are missing only where the file lacks some.
     pub fn row_groups(&self) -> &[RowGroup] {
         &self.groups
+    }
+
+    /// Which row group holds the first record at or after `offset`, if there is any.
+    pub fn row_group_from(&self, offset: Offset) -> Option<usize> {
+        let index = self.groups.partition_point(|group| group.last < offset);
+        (index < self.groups.len()).then_some(index)
     }
 
     /// Which row group holds `offset`.
@@ -180,7 +198,7 @@ fn row_groups(metadata: &ParquetMetaData, footer: &Footer, rows_end: u64) -> Res
     if !footer.column_checksums.is_empty() && footer.column_checksums.len() != found.len() * leaves {
         return malformed("its columns and their checksums differ in number");
     }
-    let (mut next, mut at) = (footer.first, START);
+    let (mut next, mut at, mut counted) = (footer.first, START, 0);
     for (group, crc) in found.iter().zip(&footer.checksums) {
         let records = u64::try_from(group.num_rows()).ok().filter(|rows| (1..=ROW_GROUP_RECORDS as u64).contains(rows));
         let Some(records) = records else { return malformed("a row group has no possible count of records") };
@@ -188,16 +206,28 @@ fn row_groups(metadata: &ParquetMetaData, footer: &Footer, rows_end: u64) -> Res
         let data_end = chunks_end(&group.columns()[LEAVES.len()..], end, rows_end)?;
         check_values(group, records)?;
         let (min_timestamp, max_timestamp) = times(group)?;
-        let last = next.plus(records - 1);
+        let (first, last) = if footer.has_gaps() { offsets(group, next, records)? } else { (next, next.plus(records - 1)) };
         let data_crc = footer.data_checksums.get(groups.len()).copied();
         let (bytes, data_bytes) = (at..end, end..data_end);
-        groups.push(RowGroup { first: next, last, min_timestamp, max_timestamp, bytes, data_bytes, crc: *crc, data_crc });
-        (next, at) = (last.plus(1), data_end);
+        groups.push(RowGroup { first, last, records, min_timestamp, max_timestamp, bytes, data_bytes, crc: *crc, data_crc });
+        (next, at, counted) = (last.plus(1), data_end, counted + records);
         if last > footer.last {
             break;
         }
     }
-    if next.0 - footer.first.0 == footer.records { Ok(groups) } else { malformed("its row groups do not have the records that it counts") }
+    let ends = groups.first().is_some_and(|group| group.first == footer.first) && next == footer.last.plus(1);
+    if ends && counted == footer.records { Ok(groups) } else { malformed("its row groups do not have the records that it counts") }
+}
+
+/// Where offsets are missing, a row group's are what its statistics say, and follow those before.
+fn offsets(group: &RowGroupMetaData, next: Offset, records: u64) -> Result<(Offset, Offset), ParquetError> {
+    let (first, last) = bounds(group, OFFSET_LEAF)?;
+    match (u64::try_from(first), u64::try_from(last)) {
+        (Ok(first), Ok(last)) if first >= next.0 && last >= first && last - first >= records - 1 && last < i64::MAX as u64 => {
+            Ok((Offset(first), Offset(last)))
+        }
+        _ => malformed("a row group has no possible offsets"),
+    }
 }
 
 /// Where chunks end that follow each other from `start` on.
@@ -225,11 +255,16 @@ fn check_values(group: &RowGroupMetaData, records: u64) -> Result<(), ParquetErr
 }
 
 fn times(group: &RowGroupMetaData) -> Result<(Timestamp, Timestamp), ParquetError> {
-    match group.column(TIMESTAMP_LEAF).statistics() {
-        Some(Statistics::Int64(times)) => match (times.min_opt(), times.max_opt()) {
-            (Some(min), Some(max)) => Ok((Timestamp::from_millis(*min), Timestamp::from_millis(*max))),
-            _ => malformed("a row group does not say its timestamps"),
+    bounds(group, TIMESTAMP_LEAF).map(|(min, max)| (Timestamp::from_millis(min), Timestamp::from_millis(max)))
+}
+
+/// The smallest and the largest number of a column.
+fn bounds(group: &RowGroupMetaData, leaf: usize) -> Result<(i64, i64), ParquetError> {
+    match group.column(leaf).statistics() {
+        Some(Statistics::Int64(numbers)) => match (numbers.min_opt(), numbers.max_opt()) {
+            (Some(min), Some(max)) => Ok((*min, *max)),
+            _ => malformed("a row group does not say its offsets or timestamps"),
         },
-        _ => malformed("a row group does not say its timestamps"),
+        _ => malformed("a row group does not say its offsets or timestamps"),
     }
 }

@@ -14,7 +14,8 @@
 //! | `json` | boolean: the value is one JSON text | |
 //! | `data` | struct, nullable, optional: the value's fields as columns of their own ([`TypedColumns`]) | dictionary |
 //!
-//! Properties are headers, as in a batch ([`crate::batch`]), and stand before the others. Rows are sorted by offset.
+//! Properties are headers, as in a batch ([`crate::batch`]), and stand before the others. Rows are sorted by offset. In a
+//! file of a topic of which only the last record of each key is kept, offsets may be missing.
 //! Everything is compressed with zstd. A row group ends after 65,536 records, or when keys, values and headers reach
 //! 16 MiB; without `data`, the columns of a row group are one range of the file.
 //!
@@ -38,7 +39,7 @@
 //! | `lakefall.topic` | topic id |
 //! | `lakefall.partition` | partition |
 //! | `lakefall.first_offset`, `lakefall.last_offset` | offsets |
-//! | `lakefall.records` | their count |
+//! | `lakefall.records` | their count; less than the offsets' span where some are missing |
 //! | `lakefall.hash` | [`ChainHash`] of all records, 32 hexadecimal digits |
 //! | `lakefall.crc32c` | CRC32C of each row group's bytes without `data`, 8 hexadecimal digits each, with commas between |
 //! | `lakefall.crc32c.data` | the same of `data`, if there is any |
@@ -61,9 +62,10 @@ mod typed;
 mod verify;
 mod write;
 
+pub use arrow_schema::Schema as ColumnSchema;
 pub use columns::{Bound, Bounds, ColumnBatches, ColumnReader};
 pub use file::{ParquetFile, RowGroup};
-pub use hash::{ChainDigest, ChainHash};
+pub use hash::{ChainDigest, ChainHash, key_hash};
 pub use infer::{Inference, MOST_COLUMNS, infer_json};
 pub use read::Want;
 pub use typed::TypedColumns;

@@ -80,25 +80,35 @@ impl ParquetFile {
         want: Want,
         out: &mut Vec<StoredRecord>,
     ) -> Result<(), ParquetError> {
-        let skipped = want.from.0.saturating_sub(group.first.0).min(group.records()) as usize;
-        let records = (group.records() as usize - skipped).min(want.records);
+        // Where offsets are missing nobody knows at which row one is: rows before the first one wanted are passed over.
+        let (gaps, mut next) = (group.has_gaps(), group.first);
+        let skipped = if gaps { 0 } else { want.from.0.saturating_sub(group.first.0).min(group.records()) as usize };
+        let records = (group.records() as usize - skipped).min(if gaps { usize::MAX } else { want.records });
         out.reserve(records.min(STEP));
-        let mut next = group.first.plus(skipped as u64);
+        next = next.plus(skipped as u64);
+        let mut wanted = want.records;
         let (mut left, mut room) = (records, want.bytes);
         for batch in self.batches(row_group, group, bytes, skipped, records)? {
             let batch = batch.map_err(corrupt)?;
             let rows = Rows::new(&batch)?;
             let mut names = Names::default();
             for row in 0..batch.num_rows() {
-                if room == 0 || left == 0 {
+                if room == 0 || left == 0 || wanted == 0 {
                     return Ok(());
                 }
                 let record = rows.record(row, &mut names)?;
-                if record.partition != self.partition() || record.offset != next {
+                // With gaps, only where the first and the last one are is told beforehand.
+                let exact = if !gaps || next == group.first { Some(next) } else { (left == 1).then_some(group.last) };
+                let follows = exact.map_or(next <= record.offset && record.offset < group.last, |exact| record.offset == exact);
+                if record.partition != self.partition() || !follows {
                     return Err(ParquetError::Corrupt("its records are not those that it counts".to_owned()));
                 }
-                next = next.plus(1);
+                next = record.offset.plus(1);
                 left -= 1;
+                if record.offset < want.from {
+                    continue;
+                }
+                wanted -= 1;
                 room = room.saturating_sub(record.payload_bytes());
                 out.push(record);
             }

@@ -13,6 +13,8 @@ use super::{ParquetError, ROW_GROUP_RECORDS};
 /// The columns of Parquet itself ("leaves") that hold the record, without `data`: they come first in every row group.
 pub(super) const LEAVES: [&str; 9] =
     ["partition", "offset", "timestamp", "appended_at", "key", "value", "headers.list.element.name", "headers.list.element.value", "json"];
+/// Where the offset is among them.
+pub(super) const OFFSET_LEAF: usize = 1;
 /// Where the time is among them.
 pub(super) const TIMESTAMP_LEAF: usize = 2;
 /// Those of `headers`, which may have more values than there are records, or fewer.

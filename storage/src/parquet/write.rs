@@ -25,11 +25,13 @@ pub struct Options {
     pub zstd_level: i32,
     /// Fields of JSON values that get columns of their own beside the value.
     pub typed: Option<TypedColumns>,
+    /// Offsets may be missing: where only the last record of each key is kept.
+    pub gaps: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { zstd_level: 1, typed: None }
+        Self { zstd_level: 1, typed: None, gaps: false }
     }
 }
 
@@ -44,7 +46,7 @@ pub struct Written {
     pub first: Offset,
     /// The last record's offset.
     pub last: Offset,
-    /// The first record's timestamp.
+    /// The smallest timestamp.
     pub first_timestamp: Timestamp,
     /// The largest timestamp.
     pub max_timestamp: Timestamp,
@@ -61,18 +63,21 @@ pub struct Written {
 struct Seen {
     first: Offset,
     last: Offset,
+    records: u64,
     first_timestamp: Timestamp,
     max_timestamp: Timestamp,
     first_appended_at: Timestamp,
 }
 
-/// Takes the records of one partition in the order of their offsets, without gaps.
+/// Takes the records of one partition in the order of their offsets, without gaps unless told otherwise.
 pub struct ParquetWriter {
     topic: TopicId,
     partition: PartitionIndex,
     schema: SchemaRef,
     typed: Option<TypedColumns>,
+    gaps: bool,
     untyped: u64,
+    payload_bytes: u64,
     inner: ArrowWriter<Vec<u8>>,
     columns: Columns,
     hash: ChainHash,
@@ -101,7 +106,9 @@ impl ParquetWriter {
             partition,
             schema,
             typed: options.typed,
+            gaps: options.gaps,
             untyped: 0,
+            payload_bytes: 0,
             inner,
             columns: Columns::new(partition),
             hash: ChainHash::new(),
@@ -120,7 +127,12 @@ impl ParquetWriter {
 
     /// Records so far.
     pub fn records(&self) -> u64 {
-        self.seen.map_or(0, |seen| seen.last.0 - seen.first.0 + 1)
+        self.seen.map_or(0, |seen| seen.records)
+    }
+
+    /// Bytes of keys, values and headers so far.
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
     }
 
     /// Bytes of the file so far, without the records of the open row group.
@@ -169,6 +181,7 @@ impl ParquetWriter {
     fn push_one(&mut self, record: &StoredRecord) -> Result<(), ParquetError> {
         self.check(record)?;
         self.hash.update(record);
+        self.payload_bytes += record.payload_bytes() as u64;
         self.columns.push(record);
         if self.columns.bytes() >= ROW_GROUP_BYTES || self.columns.records() >= ROW_GROUP_RECORDS {
             self.end_row_group()?;
@@ -187,13 +200,16 @@ impl ParquetWriter {
                 self.seen = Some(Seen {
                     first: record.offset,
                     last: record.offset,
+                    records: 1,
                     first_timestamp: record.timestamp,
                     max_timestamp: record.timestamp,
                     first_appended_at: record.appended_at,
                 });
             }
-            Some(seen) if record.partition == self.partition && record.offset == seen.last.plus(1) => {
+            Some(seen) if record.partition == self.partition && follows(seen.last, record.offset, self.gaps) => {
                 seen.last = record.offset;
+                seen.records += 1;
+                seen.first_timestamp = seen.first_timestamp.min(record.timestamp);
                 seen.max_timestamp = seen.max_timestamp.max(record.timestamp);
             }
             seen => {
@@ -242,6 +258,10 @@ impl ParquetWriter {
         self.column_checksums.extend(record.iter().chain(data).map(|(crc, _)| *crc));
         Ok(())
     }
+}
+
+fn follows(last: Offset, next: Offset, gaps: bool) -> bool {
+    next == last.plus(1) || (gaps && next > last)
 }
 
 fn unwritable(error: impl std::fmt::Display) -> ParquetError {

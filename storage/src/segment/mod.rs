@@ -23,14 +23,19 @@
 //! | 44 | 8 | its largest timestamp, in ms |
 //! | 52 | 4 | CRC32C of its bytes |
 //!
+//! A merged segment is one that a compactor made of others' batches: the same bytes, but for the field of each batch that tells
+//! when it was appended ([`crate::batch`]).
+//!
 //! Numbers are big-endian. Readers take extents from the metadata service, not from a segment: what the ledger
 //! refused is dead bytes here.
 
 mod build;
+mod copy;
 mod index;
 mod verify;
 
 pub use build::{Segment, SegmentBuilder};
+pub use copy::take_over;
 pub use index::{Extent, SegmentIndex};
 pub use verify::{SegmentReport, verify};
 
@@ -88,6 +93,11 @@ pub enum SegmentError {
     /// More extents than the format can index.
     #[error("a segment cannot hold more extents")]
     TooManyExtents,
+}
+
+/// The checksum of an extent, as in its index entry.
+pub fn checksum(extent: &[u8]) -> u32 {
+    crc32c::crc32c(extent)
 }
 
 fn check_mark(mark: [u8; 8]) -> Result<(), SegmentError> {

@@ -4,6 +4,7 @@
 mod batches;
 mod buckets;
 mod caches;
+mod compacted;
 mod decoders;
 mod disks;
 mod faults;

@@ -79,7 +79,8 @@ fn every_shape_of_record_comes_back_and_the_file_says_what_it_holds() {
     assert_eq!(read_all(&written.bytes).unwrap(), records);
     let largest = records.iter().map(|record| record.timestamp).max().unwrap();
     assert_eq!((written.records, written.first, written.last), (66, Offset(1_000), Offset(1_065)));
-    assert_eq!((written.first_timestamp, written.max_timestamp), (records[0].timestamp, largest));
+    let smallest = records.iter().map(|record| record.timestamp).min().unwrap();
+    assert_eq!((written.first_timestamp, written.max_timestamp), (smallest, largest));
     assert_eq!((written.first_appended_at, written.hash, written.untyped), (records[0].appended_at, hash(&records), 0));
     let file = open(&written.bytes).unwrap();
     assert_eq!((file.topic(), file.partition(), file.records()), (TOPIC, PARTITION, 66));

@@ -23,6 +23,8 @@ pub(super) struct Known {
 pub(super) struct KnownObject {
     /// Bytes, unless it was refused unseen.
     pub(super) size: Option<u64>,
+    /// Of a Parquet file.
+    pub(super) key: Option<String>,
     /// Live extents that the shards count in it.
     counted: u64,
     /// Live extents that lie in it.
@@ -54,6 +56,7 @@ impl Known {
         for object in ledger.objects() {
             let known = self.objects.entry(object.id).or_default();
             known.size = known.size.or((object.size > 0).then_some(object.size));
+            known.key = known.key.take().or_else(|| object.key.as_deref().map(ToOwned::to_owned));
             known.counted += u64::from(object.live_extents);
         }
         let mut places: BTreeMap<TopicId, usize> = BTreeMap::new();
@@ -80,7 +83,10 @@ impl Known {
         for (id, object) in &self.objects {
             let found = object.extents.len() as u64;
             if object.counted != found {
-                report.metadata(id.key(), format!("the metadata counts {} live extents in it and names {found}", object.counted));
+                report.metadata(
+                    object.key.clone().unwrap_or_else(|| id.key()),
+                    format!("the metadata counts {} live extents in it and names {found}", object.counted),
+                );
             }
         }
     }

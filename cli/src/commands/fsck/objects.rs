@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use futures::TryStreamExt;
-use lakefall_queue::SegmentId;
-use lakefall_queue::ledger::Extent;
+use futures::{StreamExt, TryStreamExt};
+use lakefall_queue::ledger::key::{TABLES, parquet_id};
+use lakefall_queue::ledger::{Extent, ObjectLevel};
+use lakefall_queue::{PartitionIndex, SegmentId};
 use lakefall_storage::batch::walk;
+use lakefall_storage::parquet::{self, ParquetFile};
 use lakefall_storage::segment;
 use lakefall_storage::store::{ObjectInfo, Store, StoreError};
 
@@ -15,14 +17,18 @@ use super::known::{Known, KnownObject};
 use super::report::{Damage, Kind, Report};
 use crate::failure::Failure;
 
-/// Verifies every segment, and looks for those that are missing.
+/// Verifies every segment and Parquet file, and looks for those that are missing.
 pub(super) async fn check(store: &Store, known: &Known, report: &mut Report) -> Result<(), Failure> {
     let mut seen = BTreeSet::new();
-    let mut listed = store.list("seg");
+    let mut listed = store.list("seg").chain(store.list(TABLES.trim_end_matches('/')));
     while let Some(info) = listed.try_next().await.map_err(|error| unlisted(&error))? {
+        let id = SegmentId::from_key(&info.key).or_else(|| parquet_id(&info.key));
+        if id.is_none() && info.key.starts_with(TABLES) {
+            // Of whoever manages the Parquet files as tables.
+            continue;
+        }
         report.objects += 1;
         report.bytes += info.size;
-        let id = SegmentId::from_key(&info.key);
         seen.extend(id);
         let Some(object) = id.and_then(|id| known.objects.get(&id)) else {
             note_damage("orphan", store, &info, report).await;
@@ -39,14 +45,19 @@ pub(super) async fn check(store: &Store, known: &Known, report: &mut Report) -> 
     }
     for (id, object) in known.objects.iter().filter(|(id, object)| !object.extents.is_empty() && !seen.contains(*id)) {
         let lost = object.extents.iter().map(|place| report.lost(place.topic, place.partition, &place.extent)).collect();
-        report.damage.push(Damage { kind: Kind::MissingObject, place: id.key(), reasons: vec!["it is not in the store".to_owned()], lost });
+        report.damage.push(Damage {
+            kind: Kind::MissingObject,
+            place: object.key.clone().unwrap_or_else(|| id.key()),
+            reasons: vec!["it is not in the store".to_owned()],
+            lost,
+        });
     }
     Ok(())
 }
 
 /// Objects that no live record needs: whatever is wrong with them harms nobody, and still tells of a failing disk.
 async fn note_damage(what: &str, store: &Store, info: &ObjectInfo, report: &mut Report) {
-    if let Err(reason) = read(store, info).await.and_then(|bytes| verify(&bytes)) {
+    if let Err(reason) = read(store, info).await.and_then(|bytes| verify(&info.key, &bytes)) {
         report.notes.push(format!("{what} {}: {reason}", info.key));
     }
 }
@@ -57,12 +68,16 @@ async fn check_object(store: &Store, info: &ObjectInfo, object: &KnownObject, re
         reasons.push(format!("it has {} bytes, and had {size} when it was committed", info.size));
     }
     let bytes = read(store, info).await;
-    if let Err(reason) = bytes.as_ref().map_err(Clone::clone).and_then(verify) {
+    if let Err(reason) = bytes.as_ref().map_err(Clone::clone).and_then(|bytes| verify(&info.key, bytes)) {
         reasons.push(reason);
     }
     let bytes = bytes.unwrap_or_default();
     for place in &object.extents {
-        if let Err(reason) = check_extent(&bytes, &place.extent) {
+        let checked = match place.extent.level {
+            ObjectLevel::Parquet => check_file(&bytes, place.partition, &place.extent),
+            ObjectLevel::Segment | ObjectLevel::Merged => check_extent(&bytes, &place.extent),
+        };
+        if let Err(reason) = checked {
             lost.push(report.lost(place.topic, place.partition, &place.extent));
             reasons.push(format!("the extent at {}: {reason}", place.extent.base_offset));
         }
@@ -76,8 +91,20 @@ async fn read(store: &Store, info: &ObjectInfo) -> Result<Bytes, String> {
     store.get_range(&info.key, 0..info.size).await.map_err(|error| error.to_string())
 }
 
-fn verify(bytes: &Bytes) -> Result<(), String> {
+fn verify(key: &str, bytes: &Bytes) -> Result<(), String> {
+    if key.starts_with(TABLES) {
+        return parquet::verify(bytes, None).map(|_| ()).map_err(|error| error.to_string());
+    }
     segment::verify(bytes).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// A Parquet file is of the partition, and its records lie within the extent.
+fn check_file(object: &Bytes, partition: PartitionIndex, extent: &Extent) -> Result<(), String> {
+    let file = ParquetFile::open(object, object.len() as u64).map_err(|error| error.to_string())?;
+    if file.partition() != partition || file.first() < extent.base_offset || file.last() >= extent.end() {
+        return Err(format!("it holds offsets {} to {} of partition {}", file.first(), file.last(), file.partition()));
+    }
+    Ok(())
 }
 
 /// An extent's bytes are whole batches with the records and within the times that the metadata names.
@@ -91,6 +118,9 @@ fn check_extent(object: &Bytes, extent: &Extent) -> Result<(), String> {
         header.verify(&bytes[range]).map_err(|error| error.to_string())?;
         if header.max_timestamp > extent.max_timestamp || header.base_timestamp < extent.first_timestamp {
             return Err("a batch has timestamps outside of the extent's".to_owned());
+        }
+        if extent.level == ObjectLevel::Merged {
+            header.appended_delta_ms().map_err(|error| error.to_string())?;
         }
         records += u64::from(header.records);
     }

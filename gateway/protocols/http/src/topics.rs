@@ -276,7 +276,7 @@ async fn objects_of(
     let next = ranges.last().filter(|_| ranges.len() >= limit).map(|last| last.first_offset.plus(last.records).to_string());
     let items = ranges.iter().map(|r| {
         json!({
-            "object": r.object.to_string(), "key": r.object.key(), "partition": r.partition, "first_offset": r.first_offset,
+            "object": r.object.to_string(), "level": r.level, "key": r.key, "partition": r.partition, "first_offset": r.first_offset,
             "records": r.records, "position": r.position, "length": r.length, "appended_at": r.appended_at,
         })
     });

@@ -116,10 +116,10 @@ async fn a_database_without_tables_or_for_other_programs_is_refused_with_what_to
     // And here it may not.
     place.sql("UPDATE cluster SET oldest_program = 5").await;
     let told = refused(&config).await;
-    assert_eq!(told, "the database has schema 7, which is for programs of schema 5 and later, and this one is of 2: upgrade it");
+    assert_eq!(told, "the database has schema 7, which is for programs of schema 5 and later, and this one is of 3: upgrade it");
     place.sql("UPDATE cluster SET schema = 0, oldest_program = 0").await;
     assert!(
-        refused(&config).await.starts_with("the database has schema 0, this program needs 2 or later: run `lakefall metadata migrate`")
+        refused(&config).await.starts_with("the database has schema 0, this program needs 3 or later: run `lakefall metadata migrate`")
     );
 }
 
@@ -133,14 +133,15 @@ async fn a_database_from_before_queues_is_migrated_with_all_that_is_in_it() {
     place
         .sql(
             "DROP VIEW lakefall_queues; DROP TABLE queues, queue_partitions, queue_blocks;
-             DELETE FROM _sqlx_migrations WHERE version = 2; UPDATE cluster SET schema = 1",
+             ALTER TABLE extents DROP COLUMN level; ALTER TABLE objects DROP COLUMN key; ALTER TABLE partitions DROP COLUMN compaction;
+             DELETE FROM _sqlx_migrations WHERE version > 1; UPDATE cluster SET schema = 1",
         )
         .await;
     let told = refused(&PostgresConfig { migrate: false, ..place.config() }).await;
-    assert!(told.starts_with("the database has schema 1, this program needs 2 or later: run `lakefall metadata migrate`"), "{told}");
+    assert!(told.starts_with("the database has schema 1, this program needs 3 or later: run `lakefall metadata migrate`"), "{told}");
     assert_eq!(connect(&place.config()).await.unwrap().identity().await.unwrap(), before);
     let now = "SELECT schema, oldest_program, (SELECT count(*) FROM queues), (SELECT count(*) FROM shards) FROM cluster";
-    assert_eq!(place.sql(now).await, "2|1|0|1", "programs from before may go on beside it");
+    assert_eq!(place.sql(now).await, "3|1|0|1", "programs from before may go on beside it");
 }
 
 #[tokio::test]

@@ -191,7 +191,7 @@ schemas! {
     /// Where a partition starts.
     TrimmedPartition { partition: u32, log_start: u64, end: u64, }
     /// A range of an object.
-    ObjectRange { object: String, key: String, partition: u32, first_offset: u64, records: u64, position: u64, length: u64, appended_at: String, }
+    ObjectRange { object: String, level: String, key: String, partition: u32, first_offset: u64, records: u64, position: u64, length: u64, appended_at: String, }
     /// A page of ranges.
     ObjectList { items: Vec<ObjectRange>, next_page_token: Option<String>, }
     /// A cursor.
