@@ -101,7 +101,7 @@ async fn roll(world: &World) {
     };
     let swap = Swap { object, size: size.into(), level: ObjectLevel::Parquet, key: Some(key.into()), parts: vec![part] };
     let Ok(Reply::Committed(reply)) = world.metadata.execute(ShardId(0), Command::Swap(Box::new(swap))).await else { panic!("no swap") };
-    assert!(matches!(reply.outcomes[0], SliceOutcome::Stored(_)), "{reply:?}");
+    assert!(matches!(reply.slices[0], SliceOutcome::Stored(_)), "{reply:?}");
 }
 
 #[tokio::test]

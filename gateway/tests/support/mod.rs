@@ -98,7 +98,7 @@ pub(crate) struct World {
     pub(crate) journal: Arc<MemoryStore>,
     pub(crate) objects: Arc<FaultStore>,
     tasks: Tasks,
-    ambient: Ambient,
+    pub(crate) ambient: Ambient,
 }
 
 impl World {

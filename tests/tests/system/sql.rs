@@ -145,9 +145,12 @@ async fn the_command_asks_once_or_in_a_shell() {
     let client = server.client();
     client.create_topic("t", 1).await;
     client.send(client.values("t", "", "{\"n\":1,\"s\":\"a\"}\n{\"n\":2,\"s\":null}\n")).await.unwrap().ok();
-    let once = |format: &'static str| command(&server, &["sql", "SELECT n, s FROM t ORDER BY n", "--format", format], None);
     let server = &server;
     let command = |arguments: &'static [&'static str], input: Option<&'static str>| command(server, arguments, input);
+    let once = async |format: &str| {
+        let arguments = ["sql", "SELECT n, s FROM t ORDER BY n", "--format", format];
+        self::command(server, &arguments, None).await
+    };
     assert_eq!(once("csv").await, (true, "n,s\n1,a\n2,\n".to_owned()));
     assert_eq!(once("ndjson").await, (true, "{\"n\":1,\"s\":\"a\"}\n{\"n\":2,\"s\":null}\n".to_owned()));
     let (_, page) = once("json").await;

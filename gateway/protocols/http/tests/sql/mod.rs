@@ -92,9 +92,9 @@ async fn what_is_wrong_with_a_query_is_told_by_a_code() {
 async fn what_is_asked_for_reaches_the_verb() {
     let room = Room::open().await;
     let (_, page) = ask(&room, json!({"query": "asks", "params": [1, "x"], "max_rows": 5, "timeout": "250ms"})).await;
-    assert_eq!(page["rows"], json!(["Listed([Integer(1), Text(\"x\")]) Some(5) Some(250ms)"]));
+    assert_eq!(page["rows"], json!([["Listed([Integer(1), Text(\"x\")]) Some(5) Some(250ms)"]]));
     let (_, page) = ask(&room, json!({"query": "asks", "params": {"a": null}})).await;
-    assert_eq!(page["rows"], json!(["Named([(\"a\", Null)]) Some(10000) None"]));
+    assert_eq!(page["rows"], json!([["Named([(\"a\", Null)]) Some(10000) None"]]));
 }
 
 #[tokio::test]
