@@ -141,6 +141,7 @@ async fn a_query_sees_no_other_namespace_and_no_deleted_topic() {
     let world = world(1).await;
     send(&world, 0, 3).await;
     let stranger = Caller { namespace: NamespaceName::new("other").unwrap(), ..caller() };
+    world.engine.put_namespace(&caller(), &stranger.namespace, String::new(), Precondition::Always).await.unwrap();
     let statement =
         Statement { text: "SELECT * FROM t".into(), parameters: Parameters::None, form: RowsForm::JsonRows, max_rows: None, timeout: None };
     let refused = |found: Result<()>| assert!(matches!(found, Err(Error::Sql(SqlRefusal::TableNotFound { .. }))), "{found:?}");

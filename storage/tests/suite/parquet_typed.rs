@@ -282,19 +282,23 @@ fn single_columns_are_fetched_and_verified_alone() {
         let ranges = reader.ranges(0);
         let bytes = |object: &Bytes| ranges.iter().map(|range| object.slice(range.start as usize..range.end as usize)).collect::<Vec<_>>();
         let fetched: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-        assert_eq!(fetched < file.row_groups()[0].bytes.end / 2, has_checksums, "{fetched}");
         let batches: Vec<_> = reader.decode(0, &bytes(&object), 100).unwrap().map(Result::unwrap).collect();
         assert_eq!(batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>(), file.records());
         assert_eq!(batches[0].schema(), *reader.schema());
         assert_eq!(batches[0].num_columns(), 1 + data.len());
+        let mut between = 0;
         for at in (0..fetched as usize).step_by(41) {
             let mut damaged = object.to_vec();
             let place = ranges.iter().flat_map(|range| range.start as usize..range.end as usize).nth(at).unwrap();
             damaged[place] ^= 4;
             let refused = reader.decode(0, &bytes(&damaged.into()), 100).err();
-            let is_between = has_checksums && refused.is_none();
-            assert!(is_between || matches!(refused, Some(ParquetError::BadRowGroupCrc { .. })), "byte {place}: {refused:?}");
+            match refused {
+                // A column that was not asked for lies there: small ones are fetched with those around them.
+                None => between += 1,
+                Some(error) => assert!(matches!(error, ParquetError::BadRowGroupCrc { .. }), "byte {place}: {error:?}"),
+            }
         }
+        assert_eq!(between > 0, has_checksums, "{between}");
         assert!(reader.decode(0, &[], 100).is_err());
         assert!(reader.decode(9, &bytes(&object), 100).is_err());
     }
