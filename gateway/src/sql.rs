@@ -77,8 +77,8 @@ impl Source for Tables {
         self.engine.on_topic(&self.caller, topic, |topic| self.snapshot_once(topic)).await
     }
 
-    async fn read(&self, topic: &Topic, stored: &Stored, ranges: Vec<Range<u64>>, _: bool) -> Result<Vec<Bytes>> {
-        self.engine.reader.file_ranges(topic, &stored.extent, ranges).await
+    async fn read(&self, topic: &Topic, stored: &Stored, ranges: Vec<Range<u64>>, anew: bool) -> Result<Vec<Bytes>> {
+        self.engine.reader.file_ranges(topic, &stored.extent, ranges, anew).await
     }
 
     fn records(&self, topic: Arc<Topic>, partition: PartitionIndex, extent: Extent, from: Offset) -> RecordPortions {

@@ -86,7 +86,8 @@ fn files(c: &mut Criterion) {
     group.sample_size(10).throughput(Throughput::Bytes(lines.len() as u64));
     for (name, is_typed) in [("value", false), ("typed", true)] {
         for level in [1, 3] {
-            let options = || Options { zstd_level: level, typed: is_typed.then(|| TypedColumns::new(&schema).unwrap()), ..Options::default() };
+            let options =
+                || Options { zstd_level: level, typed: is_typed.then(|| TypedColumns::new(&schema).unwrap()), ..Options::default() };
             let written = write(&records, options());
             let share = written.bytes.len() as f64 * 100.0 / lines.len() as f64;
             println!("{name}, zstd-{level}: {} of {} bytes, {share:.2} %, {} not typed", written.bytes.len(), lines.len(), written.untyped);

@@ -9,11 +9,12 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::Extent;
-use lakefall_queue::ledger::object_key;
 use lakefall_queue::topic::Topic;
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord};
+use lakefall_storage::cache::Pool;
 
 use super::asks::Question;
+use super::columns::place;
 use super::fetch::{BatchCursor, unreadable};
 use super::{Failure, Reader};
 
@@ -111,11 +112,14 @@ impl Reader {
         Ok((self.decode_batch(batch, partition, extent, from).await?, end))
     }
 
-    /// Ranges of a Parquet file.
-    pub(crate) async fn file_ranges(&self, topic: &Topic, extent: &Extent, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
-        let key = &object_key(&topic.namespace, &topic.name, extent);
+    /// Ranges of a Parquet file, from the pool for replays; or past the cache, where that had damaged bytes.
+    pub(crate) async fn file_ranges(&self, topic: &Topic, extent: &Extent, ranges: Vec<Range<u64>>, anew: bool) -> Result<Vec<Bytes>> {
+        let file = &place(topic, extent);
         let read = ranges.into_iter().map(|range| async move {
-            let read = self.store.get_range(key, range).await;
+            let read = match anew {
+                true => self.cache.renew_piece(file, range).await,
+                false => self.cache.get_piece(file, range, Pool::Cold).await,
+            };
             read.map_err(|error| unreadable(extent, &error))
         });
         let read: Vec<_> = read.collect();

@@ -11,7 +11,7 @@ use lakefall_queue::ledger::{
 };
 use lakefall_queue::sql::{Parameters, RowsForm, SqlRefusal, Statement, Statistics};
 use lakefall_queue::topic::{ParquetConfig, TopicConfig};
-use lakefall_queue::verbs::{Caller, Verbs};
+use lakefall_queue::verbs::{Caller, Precondition, Verbs};
 use lakefall_queue::{NamespaceName, Offset, PartitionIndex, Record, SegmentId, ShardId, StoredRecord, ValueKind};
 use lakefall_storage::parquet::{Options, ParquetWriter, TypedColumns, infer_json};
 use object_store::ObjectStoreExt;
@@ -141,11 +141,12 @@ async fn a_query_sees_no_other_namespace_and_no_deleted_topic() {
     let world = world(1).await;
     send(&world, 0, 3).await;
     let stranger = Caller { namespace: NamespaceName::new("other").unwrap(), ..caller() };
+    world.engine.put_namespace(&caller(), &stranger.namespace, String::new(), Precondition::Always).await.unwrap();
     let statement =
         Statement { text: "SELECT * FROM t".into(), parameters: Parameters::None, form: RowsForm::JsonRows, max_rows: None, timeout: None };
     let refused = |found: Result<()>| assert!(matches!(found, Err(Error::Sql(SqlRefusal::TableNotFound { .. }))), "{found:?}");
     refused(world.engine.sql(&stranger, statement).await.map(drop));
-    world.engine.delete_topic(&caller(), &topic("t"), lakefall_queue::verbs::Precondition::Always).await.unwrap();
+    world.engine.delete_topic(&caller(), &topic("t"), Precondition::Always).await.unwrap();
     refused(ask(&world.engine, "SELECT * FROM t").await.map(drop));
 }
 
