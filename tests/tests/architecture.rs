@@ -50,7 +50,6 @@ const HOMES: &[(&str, &str)] = &[
     ("datafusion", "lakefall-sql"),
     ("cel", "lakefall-gateway"),
     ("jsonschema", "lakefall-schema"),
-    ("protox", "lakefall-schema"),
     ("prost-reflect", "lakefall-schema"),
     ("hmac", "lakefall-gateway"),
     ("clap", "lakefall"),
@@ -74,7 +73,7 @@ const LONGEST: usize = 400;
 const LONGER: &[(&str, usize, &str)] = &[
     ("queue/src/verbs.rs", 490, "one trait with what it takes and gives: the whole of what a room must read"),
     ("queue/src/queue.rs", 490, "what a room must know of queues, in the order of a message's life: settings, leases, dead letters"),
-    ("queue/src/ledger/rows.rs", 540, "the writing and the reading of each row stand beside each other, so that they change together"),
+    ("queue/src/ledger/rows.rs", 600, "the writing and the reading of each row stand beside each other, so that they change together"),
 ];
 
 /// A crate of the workspace, as cargo tells it.

@@ -1,6 +1,7 @@
 //! Publishing: what is there is read, the next version is made and created under the next number.
 
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use lakefall_storage::store::{Store, StoreError};
 
 use super::manifest::{Entry, ManifestFile, list, manifest, read_list, read_manifest};
@@ -113,16 +114,27 @@ async fn current(store: &Store, state: &TableState) -> Result<Option<Current>, I
         None => 0_u64,
     };
     let mut version = hint;
-    while exists(store, &document_key(state, version + 1)).await? {
-        version += 1;
+    if version == 0 || !exists(store, &document_key(state, version)).await? {
+        version = listed(store, state).await?;
     }
     if version == 0 {
         return Ok(None);
+    }
+    while exists(store, &document_key(state, version + 1)).await? {
+        version += 1;
     }
     let key = document_key(state, version);
     let bytes = read(store, &key).await?.ok_or_else(|| IcebergError::unreadable(&key, "it is not there, though the hint names it"))?;
     let table = Table::read(&bytes).map_err(|reason| IcebergError::unreadable(&key, reason))?;
     Ok(Some(Current { version, table }))
+}
+
+/// The newest version by the names of documents: where the hint is of no help.
+async fn listed(store: &Store, state: &TableState) -> Result<u64, StoreError> {
+    let prefix = state.metadata();
+    let objects: Vec<_> = store.list(prefix.trim_end_matches('/')).try_collect().await?;
+    let version = |key: &str| key.strip_prefix(&prefix)?.strip_prefix('v')?.strip_suffix(".metadata.json")?.parse().ok();
+    Ok(objects.iter().filter_map(|object| version(&object.key)).max().unwrap_or(0))
 }
 
 /// The manifests of the current snapshot.

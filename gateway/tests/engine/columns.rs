@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lakefall_gateway::Engine;
-use lakefall_metadata::Metadata;
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{
     Answer, Command, CompactablePartition, Extent, NewExtent, ObjectLevel, Query, Reply, RetiredExtent, SliceOutcome, Swap, SwapPart,

@@ -82,7 +82,7 @@ async fn schemas_and_their_topics_outlive_a_restart() {
     let (status, refused) = register(&client, "orders", &json!({"schema": {"type": "object", "required": ["new"]}})).await;
     assert_eq!((status, &refused["code"], &refused["version"]), (409, &json!("schema_incompatible"), &json!(2)));
     let (status, refused) = ask(&client, Method::DELETE, "/v1/schemas/orders", &Value::Null).await;
-    assert_eq!((status, &refused["code"], &refused["topic"]), (409, &json!("schema_in_use"), &json!("m")));
+    assert_eq!((status, &refused["code"], &refused["topic"]), (409, &json!("schema_in_use"), &json!("t")));
     let (status, again) = register(&client, "orders", &json!({"schema": ORDER})).await;
     assert_eq!((status, &again["version"]), (200, &json!(1)));
 }
@@ -113,7 +113,7 @@ async fn avro_and_protobuf_values_are_checked_as_bytes() {
 async fn hostile_schemas_and_values_are_refused_and_leave_the_server_well() {
     let mut server = start().await;
     let client = prepare(&server).await;
-    let deep = format!("{}{}", "{\"items\":".repeat(100_000), "}".repeat(100_000));
+    let deep = format!("{}{}", "{\"items\":".repeat(20_000), "}".repeat(20_000));
     let nested = format!("syntax = \"proto3\"; {}{}", "message M {".repeat(20_000), "}".repeat(20_000));
     let unions = format!("{}\"null\"{}", "[".repeat(50_000), "]".repeat(50_000));
     let hostile = [
