@@ -12,6 +12,7 @@ use crate::commands::produce::ProduceArgs;
 use crate::commands::queue::QueueArgs;
 use crate::commands::receive::ReceiveArgs;
 use crate::commands::recover::RecoverArgs;
+use crate::commands::replay::ReplayArgs;
 use crate::commands::schema::SchemaArgs;
 use crate::commands::send::SendArgs;
 use crate::commands::sql::SqlArgs;
@@ -74,6 +75,8 @@ pub(crate) enum Command {
     Receive(ReceiveArgs),
     /// Run a command for each message of a queue.
     Work(WorkArgs),
+    /// Copy a range of a topic into another topic or a queue.
+    Replay(ReplayArgs),
     /// Ask in SQL: topics are tables.
     Sql(SqlArgs),
     /// Verify segments and index against the metadata, with the server stopped.

@@ -8,6 +8,7 @@ pub mod metrics;
 mod queues;
 mod read;
 mod remembered;
+mod replays;
 mod schemas;
 mod sql;
 mod topics;

@@ -56,6 +56,8 @@ pub const COMMITS_REPEATED: &str = "lakefall_commits_repeated_total";
 pub const SEGMENTS_REFUSED: &str = "lakefall_segments_refused_total";
 /// Messages that became dead when their record was gone from the log: there is no dead letter of them.
 pub const DEAD_LETTERS_GONE: &str = "lakefall_dead_letters_gone_total";
+/// Records that replays copied.
+pub const REPLAYED_RECORDS: &str = "lakefall_replayed_records_total";
 /// Messages leased to receivers.
 pub const RECEIVED_MESSAGES: &str = "lakefall_received_messages_total";
 /// Seconds from when a message was sent to its first lease.

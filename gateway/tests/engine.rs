@@ -26,6 +26,7 @@ mod engine {
     mod queue_filters;
     mod queues;
     mod reads;
+    mod replays;
     mod request_reply;
     mod room;
     mod rpc;

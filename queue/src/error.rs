@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
-use crate::id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, SegmentId, SubjectName, TopicName};
+use crate::id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, ReplayName, SegmentId, SubjectName, TopicName};
 use crate::sql::SqlRefusal;
 
 /// The result of a verb.
@@ -235,6 +235,14 @@ pub enum Error {
     /// Records do not match their topic's schema; nothing of the request was stored. Mend or leave out those that are named.
     #[error("{}", invalid_records(.0))]
     RecordsInvalid(Vec<InvalidRecord>),
+    /// The replay runs, or its cursors are another's. Wait for it, take another name, or delete the cursor named to begin anew.
+    #[error("replay {replay}: {reason}")]
+    ReplayConflict {
+        /// The replay.
+        replay: ReplayName,
+        /// What is in its way.
+        reason: String,
+    },
     /// A statement of SQL was refused; why is what tells what to do.
     #[error("{0}")]
     Sql(SqlRefusal),
@@ -360,6 +368,7 @@ impl Error {
             | Self::DeadLetterCycle { .. }
             | Self::DeadLetterQueueTaken { .. }
             | Self::OperationNotFound(_)
+            | Self::ReplayConflict { .. }
             | Self::SchemaNotFound { .. }
             | Self::SchemaInUse { .. }
             | Self::SchemaInvalid(_)

@@ -98,6 +98,11 @@ name!(
     SubjectName, "subject"
 );
 
+name!(
+    /// A replay's name; told apart in its namespace and source topic.
+    ReplayName, "replay"
+);
+
 impl From<&QueueName> for TopicName {
     /// The name of a queue's own topic.
     fn from(queue: &QueueName) -> Self {

@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod limits;
 pub mod queue;
 pub mod record;
+pub mod replay;
 pub mod schema;
 pub mod sql;
 pub mod time;
@@ -23,7 +24,8 @@ pub mod verbs;
 
 pub use error::{Error, Outcome, Result};
 pub use id::{
-    BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, ShardId, SubjectName, TopicId, TopicName,
+    BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, ReplayName, SegmentId, ShardId, SubjectName,
+    TopicId, TopicName,
 };
 pub use ledger::object_key;
 pub use record::{Header, Properties, Record, StoredRecord, ValueKind};

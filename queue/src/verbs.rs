@@ -15,6 +15,7 @@ use crate::queue::{
     Binding, Consumer, Delivery, Operation, Queue, QueueConfig, QueueSettlements, QueueStats, Receive, Redrive, SeekTo, Settled, Settlement,
 };
 use crate::record::{Record, StoredRecord};
+use crate::replay::Replay;
 use crate::schema::SchemaVerbs;
 use crate::sql::{Rows, Statement};
 use crate::time::Timestamp;
@@ -472,6 +473,9 @@ pub trait Verbs: SchemaVerbs + Send + Sync + 'static {
 
     /// Puts dead letters back. Goes on by itself.
     async fn redrive(&self, caller: &Caller, queue: &QueueName, redrive: Redrive) -> Result<Operation>;
+
+    /// Copies a range of a topic into another one. Goes on by itself; the same replay started again goes on where it was left.
+    async fn replay(&self, caller: &Caller, replay: Replay) -> Result<Operation>;
 
     /// How an operation stands.
     async fn operation(&self, caller: &Caller, id: &str) -> Result<Operation>;

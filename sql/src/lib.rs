@@ -23,3 +23,4 @@ mod widen;
 
 pub use engine::{Sql, SqlConfig};
 pub use source::{PartitionSnapshot, RecordPortions, Source, Stored, TopicSnapshot};
+pub use statement::check_predicate;

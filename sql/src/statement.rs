@@ -5,10 +5,12 @@ use std::ops::ControlFlow;
 
 use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParser, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{Statement as Sql, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use lakefall_queue::sql::{Parameter, Parameters, STATEMENT_BYTES, SqlRefusal};
 use lakefall_queue::{Error, Result};
@@ -45,6 +47,21 @@ pub(crate) fn parse(text: &str) -> Result<Question> {
     };
     let parsed = allowed(statement)?;
     Ok(Question { wants_typed: wants_typed(&tokens), parsed })
+}
+
+/// Refuses what is not one expression, so that it says nothing but what it may where a statement is put around it.
+pub fn check_predicate(text: &str) -> Result<()> {
+    let dialect = GenericDialect {};
+    // Its places are those of the text by itself.
+    let refused = |error: ParserError| refused(DataFusionError::SQL(Box::new(error), None));
+    let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(refused)?;
+    parser.parse_expr().map_err(refused)?;
+    let next = parser.peek_token();
+    if next.token == Token::EOF {
+        return Ok(());
+    }
+    let place = Some((next.span.start.line, next.span.start.column));
+    Err(SqlRefusal::Invalid { reason: format!("expected the end of the predicate, found {next}"), place }.into())
 }
 
 fn allowed(statement: Parsed) -> Result<Parsed> {

@@ -23,6 +23,7 @@ mod system {
     mod queue_kill_nine;
     mod queue_restart;
     mod queue_wake;
+    mod replay_kill_nine;
     mod restart;
     mod schemas;
     mod second_server;

@@ -8,11 +8,13 @@ pub(crate) mod config;
 pub(crate) mod consume;
 pub(crate) mod cursor;
 pub(crate) mod fsck;
+mod operation;
 mod output;
 pub(crate) mod produce;
 pub(crate) mod queue;
 pub(crate) mod receive;
 pub(crate) mod recover;
+pub(crate) mod replay;
 pub(crate) mod schema;
 pub(crate) mod send;
 pub(crate) mod sql;
@@ -50,6 +52,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Send(args) => send::send(&args, &client()?, &mut output),
         Command::Receive(args) => receive::receive(&args, &client()?, &mut output),
         Command::Work(args) => work::work(&args, &client()?, &mut output),
+        Command::Replay(args) => replay::replay(&args, &client()?, &mut output),
         Command::Sql(args) => sql::sql(&args, &client()?, &mut output, json),
         Command::Fsck(args) => fsck::fsck(&args, &mut output),
         Command::Recover(args) => recover::recover(&args, &mut output),

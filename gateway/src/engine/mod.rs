@@ -24,6 +24,7 @@ use lakefall_queue::limits::Limits;
 use lakefall_queue::queue::{
     Binding, Consumer, Delivery, Operation, Queue, QueueConfig, QueueStats, Receive, Redrive, SeekTo, Settled, Settlement,
 };
+use lakefall_queue::replay::Replay;
 use lakefall_queue::sql::{Rows, Statement};
 use lakefall_queue::topic::{Topic, TopicConfig, TopicDescription};
 use lakefall_queue::verbs::{
@@ -44,6 +45,7 @@ use crate::ingest::{Gate, Ingest, Router};
 pub use crate::queues::ReceiptKeys;
 use crate::queues::{Bell, Mover, Operations, Queues, Requests};
 use crate::read::{Listeners, Reader, follow};
+use crate::replays::Replays;
 use crate::schemas::Schemas;
 use crate::sql::Tables;
 use crate::topics::Topics;
@@ -127,7 +129,7 @@ impl Engine {
         let requests = Requests::new(Arc::clone(&topics), ambient.clone(), tasks.clone(), stop.clone());
         let queues = Queues::new(mover, bell, &config.receipt_keys, tasks.clone(), stop);
         Arc::new_cyclic(|engine| Self {
-            work: work::Work { engine: Weak::clone(engine), operations, requests },
+            work: work::Work { engine: Weak::clone(engine), operations, replays: Replays::default(), requests },
             limits: config.limits,
             schemas: Schemas::new(Arc::clone(&metadata)),
             metadata,
@@ -351,6 +353,10 @@ impl Verbs for Engine {
 
     async fn redrive(&self, caller: &Caller, queue: &QueueName, redrive: Redrive) -> Result<Operation> {
         self.redrive_started(caller, queue, redrive).await
+    }
+
+    async fn replay(&self, caller: &Caller, replay: Replay) -> Result<Operation> {
+        self.replay_started(caller, replay).await
     }
 
     async fn operation(&self, caller: &Caller, id: &str) -> Result<Operation> {

@@ -365,7 +365,7 @@ pub(crate) fn revived(record: StoredRecord, for_queue: Option<&str>) -> Record {
 }
 
 /// What stays of a record's properties when it is appended anew.
-fn without_delivery(properties: Option<Box<Properties>>) -> Option<Box<Properties>> {
+pub(crate) fn without_delivery(properties: Option<Box<Properties>>) -> Option<Box<Properties>> {
     let mut properties = properties?;
     properties.dedup_id = None;
     properties.deliver_at = None;

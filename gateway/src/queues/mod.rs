@@ -36,10 +36,12 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use atomic::{Settles, check as check_settlements};
 pub(crate) use bell::Bell;
+pub(crate) use dead::without_delivery;
+pub(crate) use expression::{Expression, Spoken};
 pub(crate) use filter::{check_binding, check_filter};
 pub(crate) use known::Known;
 pub(crate) use mover::{Mover, refusal};
-pub(crate) use operations::Operations;
+pub(crate) use operations::{Operations, Progress};
 pub use receipts::ReceiptKeys;
 pub(crate) use receipts::{Receipt, Receipts};
 pub(crate) use redrive::start as redrive;

@@ -10,12 +10,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 pub(super) use settings::pair;
 
+use super::operation::carried_out;
 use super::topic::{cell, confirmed};
 use super::{Client, Output, segment};
 use crate::failure::Failure;
-
-/// Between two looks at an operation.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// Runs `lakefall queue`.
 pub(crate) fn queue(args: &QueueArgs, client: &Client, output: &mut Output) -> Result<(), Failure> {
@@ -100,15 +98,7 @@ fn messages(answer: &Value, output: &mut Output) -> Result<(), Failure> {
 
 /// Starts putting dead letters back, and stays until it is done.
 fn redrive(args: &RedriveArgs, client: &Client, output: &mut Output) -> Result<(), Failure> {
-    let ended = client.blocking(async {
-        let mut operation = client.send_unkeyed(Method::POST, &path(&args.name, "/redrive"), &args.body()).await?;
-        while operation["status"] == "running" {
-            tokio::time::sleep(LOOK).await;
-            let id = operation["id"].as_str().ok_or_else(|| Failure::Defect("the operation has no id".to_owned()))?;
-            operation = client.get(&format!("/v1/operations/{}", segment(id))).await?;
-        }
-        Ok::<_, Failure>(operation)
-    })?;
+    let ended = client.blocking(carried_out(client, &path(&args.name, "/redrive"), &args.body()))?;
     let word = if args.dry_run { "would put back" } else { "put back" };
     output.value_or_lines(&ended, || {
         vec![format!("{word} {} dead letters, passed over {}", cell(&ended["done"]), cell(&ended["skipped"]))]

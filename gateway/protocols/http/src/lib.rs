@@ -16,6 +16,7 @@ mod problem;
 mod produce;
 mod queues;
 mod read;
+mod replays;
 mod router;
 mod schema;
 mod schemas;

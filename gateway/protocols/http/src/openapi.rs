@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 
 use crate::queues::{self, bindings, receive, redrive, settle, upkeep};
-use crate::{commit, cursors, namespaces, produce, read, schema, schemas, sql, topics};
+use crate::{commit, cursors, namespaces, produce, read, replays, schema, schemas, sql, topics};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -18,7 +18,7 @@ use crate::{commit, cursors, namespaces, produce, read, schema, schemas, sql, to
         receive::peek, upkeep::cancel, receive::dead_letters, redrive::redrive, redrive::get, redrive::cancel,
         schemas::list, schemas::describe, schemas::delete_all, schemas::register, schemas::versions, schemas::get, schemas::delete,
         schemas::compatibility, schemas::get_config, schemas::put_config,
-        commit::commit, sql::sql,
+        commit::commit, sql::sql, replays::replay,
         namespaces::create, namespaces::list, namespaces::put, namespaces::get, namespaces::delete,
     ),
     components(schemas(schema::Problem, schema::ProblemPlace, schema::StoredRecord)),
@@ -32,6 +32,7 @@ use crate::{commit, cursors, namespaces, produce, read, schema, schemas, sql, to
         (name = "schemas", description = "What records look like: versions, compatibility"),
         (name = "commit", description = "Many changes, all or nothing"),
         (name = "sql", description = "Topics as tables"),
+        (name = "replays", description = "Copies of a range of a topic"),
         (name = "namespaces", description = "Tenants"),
     )
 )]

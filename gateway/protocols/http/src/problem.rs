@@ -70,6 +70,7 @@ codes! {
     QUEUE_CHANGED = "queue_changed", CONFLICT, "The queue was changed meanwhile";
     QUEUE_WITHOUT_TOPIC = "queue_without_topic", CONFLICT, "The queue has no topic any more";
     DEAD_LETTER_CYCLE = "dead_letter_cycle", CONFLICT, "Dead letters would come back to their queue";
+    REPLAY_CONFLICT = "replay_conflict", CONFLICT, "The replay runs, or its name is another's";
     DEAD_LETTER_QUEUE_TAKEN = "dead_letter_queue_taken", CONFLICT, "The queue of dead letters reads something else";
     SCHEMA_IN_USE = "schema_in_use", CONFLICT, "A topic uses the schema";
     SCHEMA_INCOMPATIBLE = "schema_incompatible", CONFLICT, "The schema is not compatible with the one before";
@@ -300,6 +301,7 @@ impl From<Error> for Problem {
             Error::NoReply { topic, partition, offset, .. } => {
                 Problem::new(NO_REPLY, detail).with("topic", topic.as_str()).with("partition", partition.0).with("offset", offset.0)
             }
+            Error::ReplayConflict { .. } => Problem::new(REPLAY_CONFLICT, detail),
             Error::OperationNotFound(_) => Problem::new(OPERATION_NOT_FOUND, detail),
             Error::SchemaNotFound { .. } => Problem::new(SCHEMA_NOT_FOUND, detail),
             Error::SchemaInUse { topic, .. } => Problem::new(SCHEMA_IN_USE, detail).with("topic", topic.as_str()),

@@ -11,7 +11,7 @@ use lakefall_queue::verbs::Verbs;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::RequestMetrics;
-use crate::{commit, cursors, docs, edge, namespaces, produce, queues, read, schemas, sql, topics};
+use crate::{commit, cursors, docs, edge, namespaces, produce, queues, read, replays, schemas, sql, topics};
 
 /// What the room is told by the gateway.
 #[derive(Clone, Debug)]
@@ -107,6 +107,7 @@ pub fn router(verbs: Arc<dyn Verbs>, ambient: Ambient, settings: HttpSettings) -
         .route("/v1/cursors/{cursor}/reset", post(cursors::reset))
         .route("/v1/commit", post(commit::commit))
         .route("/v1/sql", post(sql::sql))
+        .route("/v1/replays", post(replays::replay))
         .route("/v1/namespaces", get(namespaces::list).post(namespaces::create))
         .route("/v1/namespaces/{namespace}", put(namespaces::put).get(namespaces::get).delete(namespaces::delete))
         .merge(queue_routes())

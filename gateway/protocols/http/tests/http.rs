@@ -4,6 +4,7 @@
 
 mod fake;
 mod queues;
+mod replays;
 mod schemas;
 mod sql;
 

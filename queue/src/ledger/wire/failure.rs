@@ -102,6 +102,7 @@ pub(super) fn to_proto(error: &Error) -> proto::Failure {
         }
         // Statements are judged by gateways: no ledger says this.
         Error::Sql(refusal) => told(Kind::Internal, &refusal.to_string()),
+        Error::ReplayConflict { reason, .. } => told(Kind::Internal, reason),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::router::App;
 use crate::strict::{json_body, typed};
 use crate::topics::{PATCH_TRIES, answer, conditional, merge, page, tagged};
 
-const JSON: &[&str] = &["application/json"];
+pub(crate) const JSON: &[&str] = &["application/json"];
 const MERGE_PATCH: &[&str] = &["application/merge-patch+json", "application/json"];
 
 /// A queue as the API shows it: settings, bindings, and the topics that it reads.

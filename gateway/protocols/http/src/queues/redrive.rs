@@ -54,22 +54,29 @@ impl RedriveIn {
 pub(crate) async fn redrive(State(api): State<App>, From(caller): From, names: PathNames, request: Request) -> Result<Response> {
     Query::parse(request.uri(), &[])?;
     let queue = names.queue()?;
-    no_idempotency_key(request.headers())?;
+    no_idempotency_key(request.headers(), "redrive")?;
     let (_, _, body) = json_body(&api, &caller, request, JSON).await?;
     let wanted = typed::<RedriveIn>(body)?.check()?;
-    let operation = api.verbs.redrive(&caller, &queue, wanted).await?;
-    let mut response = answer(StatusCode::ACCEPTED, &operation)?;
+    accepted(&api.verbs.redrive(&caller, &queue, wanted).await?)
+}
+
+/// Answers that an operation was begun.
+pub(crate) fn accepted(operation: &Operation) -> Result<Response> {
+    let mut response = answer(StatusCode::ACCEPTED, operation)?;
     if let Ok(place) = HeaderValue::from_str(&format!("/v1/operations/{}", operation.id)) {
         response.headers_mut().insert(header::LOCATION, place);
     }
     Ok(response)
 }
 
-/// A second redrive finds what the first left: nothing is put back twice, so there is no first answer to replay.
-fn no_idempotency_key(headers: &HeaderMap) -> Result<()> {
+/// A second redrive or replay finds what the first left: nothing is done twice, so there is no first answer to give again.
+pub(crate) fn no_idempotency_key(headers: &HeaderMap, what: &str) -> Result<()> {
     match idempotency_key(headers)? {
         None => Ok(()),
-        Some(_) => Err(Problem::new(problem::NOT_SUPPORTED, "a redrive takes no Idempotency-Key: a second one finds what the first left")),
+        Some(_) => {
+            let reason = format!("a {what} takes no Idempotency-Key: a second one finds what the first left");
+            Err(Problem::new(problem::NOT_SUPPORTED, reason))
+        }
     }
 }
 

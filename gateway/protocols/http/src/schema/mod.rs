@@ -14,6 +14,7 @@ macro_rules! schemas {
 
 mod params;
 mod queues;
+mod replays;
 mod schemas;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use utoipa::{IntoResponses, ToSchema};
 
 pub(crate) use self::params::*;
 pub(crate) use self::queues::*;
+pub(crate) use self::replays::*;
 pub(crate) use self::schemas::*;
 use crate::problem;
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lakefall_queue::limits::Limits;
 use lakefall_queue::queue::*;
+use lakefall_queue::replay::{Replay, ReplayTarget};
 use lakefall_queue::sql::{Rows, Statement};
 use lakefall_queue::topic::*;
 use lakefall_queue::verbs::*;
@@ -412,6 +413,17 @@ impl Verbs for Fake {
 
     async fn redrive(&self, _: &Caller, queue: &QueueName, redrive: Redrive) -> Result<Operation> {
         self.queues.lock().unwrap().redrive(queue, redrive)
+    }
+
+    async fn replay(&self, _: &Caller, replay: Replay) -> Result<Operation> {
+        self.with(&replay.from.topic, |_, _| Ok(()))?;
+        let mut queues = self.queues.lock().unwrap();
+        match &replay.to {
+            ReplayTarget::Topic(topic) if *topic == replay.from.topic => return Err(Error::invalid("/to", "it is the same topic")),
+            ReplayTarget::Topic(topic) => self.with(topic, |_, _| Ok(()))?,
+            ReplayTarget::Queue(queue) => queues.find(queue).map(drop)?,
+        }
+        queues.replay(replay)
     }
 
     async fn operation(&self, _: &Caller, id: &str) -> Result<Operation> {

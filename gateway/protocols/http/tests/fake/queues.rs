@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lakefall_queue::queue::*;
+use lakefall_queue::replay::Replay;
 use lakefall_queue::topic::Topic;
 use lakefall_queue::verbs::*;
 use lakefall_queue::*;
@@ -244,6 +245,25 @@ impl Queues {
         }
         found.entries.entry(place).or_default().done = true;
         Ok(())
+    }
+
+    /// Its error tells what was asked for.
+    pub(super) fn replay(&mut self, replay: Replay) -> Result<Operation> {
+        if replay.name.as_str() == "taken" {
+            return Err(Error::ReplayConflict { replay: replay.name, reason: "it is running".to_owned() });
+        }
+        let operation = Operation {
+            id: format!("op-{}", self.operations.len()).into(),
+            kind: "replay",
+            status: OperationStatus::Running,
+            started_at: NOW,
+            ended_at: None,
+            done: replay.max_per_second.unwrap_or_default().into(),
+            skipped: u64::from(replay.dry_run),
+            error: Some(format!("{:?} {:?}", replay.from, replay.to)),
+        };
+        self.operations.push(operation.clone());
+        Ok(operation)
     }
 
     pub(super) fn redrive(&mut self, name: &QueueName, redrive: Redrive) -> Result<Operation> {
