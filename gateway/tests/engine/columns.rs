@@ -255,6 +255,6 @@ async fn a_damaged_parquet_file_is_fetched_once_more_and_then_an_error() {
     let other = world.other_engine().await;
     assert!(matches!(from(&other, 0, 1).await, Err(Error::DataUnavailable { .. })));
     let store = Store::over(Arc::clone(&world.objects) as _);
-    store.put_new(&key, vec![Bytes::from_static(b"not even Parquet")]).await.unwrap();
+    store.put_new(&key, vec![Bytes::from(vec![7; 1 << 20])]).await.unwrap();
     assert!(matches!(from(&other, 0, 1).await, Err(Error::DataUnavailable { .. })));
 }
