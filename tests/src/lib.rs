@@ -11,6 +11,7 @@
 
 pub mod checker;
 pub mod client;
+pub mod clocks;
 pub mod cluster;
 pub mod dice;
 pub mod disk;

@@ -1,6 +1,7 @@
 //! `lakefall dev` on free loopback ports and a data folder of its own: started, killed, stopped, started again. Must never
 //! outlive its test: dropping it kills the process.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -8,6 +9,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::client::{Client, Endpoint};
+use crate::clocks;
 use crate::process::Process;
 
 /// How a server is started.
@@ -71,6 +73,19 @@ impl Server {
     /// Unsets it from the next start on.
     pub fn unset_env(&mut self, name: &str) {
         self.process.unset_env(name);
+    }
+
+    /// Lets it see another time of day from the next start on.
+    pub fn shift_clock(&mut self, by: &str) {
+        clocks::shift(&mut self.process, by);
+    }
+
+    /// Starts a process that kills itself, and waits until it has: before it is ready, or later.
+    pub async fn start_until_killed(&mut self) {
+        match self.process.try_start().await {
+            Ok(()) => assert_eq!(self.process.wait_for_end().await.signal(), Some(9), "{}", self.process.log()),
+            Err(told) => assert!(told.contains("signal: 9"), "{told}"),
+        }
     }
 
     /// `kill -9`, and waits for the end.

@@ -14,6 +14,9 @@ use super::wake::Waker;
 use super::{CompactError, Compactor};
 use crate::metrics as names;
 
+/// From a job that was in vain to the next try.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// What a round found out about the next one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Round {
@@ -80,7 +83,10 @@ impl Compactor {
                     round.due = earliest(round.due, due);
                     round.did |= did;
                 }
-                Err(error) => round.failed |= self.failed("merge", shard, &error),
+                Err(error) => {
+                    round.failed |= self.failed("merge", shard, &error);
+                    round.due = earliest(round.due, self.again(&error));
+                }
             }
         }
         round
@@ -125,9 +131,18 @@ impl Compactor {
                     // For as long as that is at first; it is looked again then.
                     round.due = earliest(round.due, Some(found.now.plus(Duration::from_secs(60))));
                 }
-                Err(error) => round.failed |= self.failed("partition", shard, &error),
+                Err(error) => {
+                    round.failed |= self.failed("partition", shard, &error);
+                    round.due = earliest(round.due, self.again(&error));
+                }
             }
         }
+    }
+
+    /// When to look again after a job that was in vain: what another job changed meanwhile still waits, and no append may come to
+    /// tell of it.
+    fn again(&self, error: &CompactError) -> Option<Timestamp> {
+        matches!(error, CompactError::Changed).then(|| self.ambient.now().plus(AGAIN))
     }
 
     /// Answers when the partition is due by itself, and whether something was done.

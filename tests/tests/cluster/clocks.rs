@@ -1,32 +1,16 @@
 //! Machines whose clocks are an hour off, made by libfaketime: order, leases and identities do not follow them.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use lakefall_tests::checker::Demands;
+use lakefall_tests::clocks::shift;
 use lakefall_tests::cluster::{LEASE, Options};
 use lakefall_tests::dice::seed;
 use lakefall_tests::load::{Load, Run};
-use lakefall_tests::process::Process;
 use lakefall_tests::{Cluster, verdict};
 use serde_json::json;
 
 const PROMPT: Duration = Duration::from_secs(30);
-
-/// Lets a process see another time of day; its monotonic clock stays.
-fn shift(process: &mut Process, by: &str) {
-    process.set_env("LD_PRELOAD", library().display());
-    process.set_env("FAKETIME", by);
-    process.set_env("DONT_FAKE_MONOTONIC", 1);
-    process.set_env("FAKETIME_DONT_RESET", 1);
-}
-
-fn library() -> PathBuf {
-    let given = std::env::var_os("LAKEFALL_TEST_FAKETIME").map(PathBuf::from);
-    let folders = ["x86_64", "aarch64"].map(|machine| PathBuf::from(format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1")));
-    let found = given.into_iter().chain(folders).find(|path| path.is_file());
-    found.expect("there is no libfaketime: run `.ci/faketime`, which installs it, or set LAKEFALL_TEST_FAKETIME")
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn owners_whose_clocks_are_two_hours_apart_replace_each_other_and_lose_nothing() {

@@ -20,7 +20,7 @@ def rows(topic, lines):
     assert table["value"].to_pylist() == lines, topic
     assert all(table["json"].to_pylist()), topic
     path = f"'{tables}/{topic}/*/*.parquet'"
-    (count, first, last) = duckdb.sql(f'SELECT count(*), min("offset"), max("offset") FROM {path}').fetchone()
+    (count, first, last) = duckdb.sql(f'SELECT count(*), min("offset"), max("offset") FROM {path}').fetchall()[0]
     assert (count, first, last) == (len(lines), 0, len(lines) - 1), topic
     return dataset, path
 
@@ -40,7 +40,7 @@ table = dataset.to_table(columns={"carrier": pc.field("data", "carrier"), "delay
 found = table.group_by("carrier").aggregate([("carrier", "count"), ("delay", "sum"), ("delay", "count")]).to_pylist()
 assert {r["carrier"]: [r["carrier_count"], r["delay_sum"], r["delay_count"]] for r in found} == dict(expected), "and in pyarrow"
 # Pushed down: the page index and statistics are there.
-(below,) = duckdb.sql(f'SELECT count(*) FROM {path} WHERE "offset" < 1000').fetchone()
+(below,) = duckdb.sql(f'SELECT count(*) FROM {path} WHERE "offset" < 1000').fetchall()[0]
 assert below == min(1000, len(flights))
 
 dataset, path = rows("hooks", hooks)
