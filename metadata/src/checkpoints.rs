@@ -33,7 +33,7 @@ pub(crate) type Tried = (Checkpoint, Result<(), StoreError>);
 /// What the owner is to do.
 pub(crate) enum Event {
     /// Take a checkpoint back that was tried.
-    Tried(Tried),
+    Tried(Box<Tried>),
     /// Begin one: the last failed a while ago.
     Retry,
 }
@@ -93,7 +93,7 @@ impl Checkpoints {
                 Ok(tried) => {
                     self.running = None;
                     self.settle(&tried);
-                    Event::Tried(tried)
+                    Event::Tried(Box::new(tried))
                 }
                 // It is aborted only with the reign: nothing but a panic ends here.
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),

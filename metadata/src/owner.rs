@@ -142,7 +142,7 @@ impl Owner {
                 () = self.tenure.over() => return Stopped::Unsure(lapsed()),
                 event = self.checkpoints.next() => match event {
                     Event::Tried(tried) => {
-                        self.tried(tried);
+                        self.tried(*tried);
                         preparing = match preparing {
                             Preparing::Waits => self.prepare(&prepared),
                             // One that failed is the next owner's to replay, and no reason to stay.
@@ -220,7 +220,7 @@ impl Owner {
         if !self.checkpoints.idle()
             && let Event::Tried(tried) = self.checkpoints.next().await
         {
-            self.tried(tried);
+            self.tried(*tried);
         }
         if self.unwritten() {
             let checkpoint = self.ledger.checkpoint();

@@ -33,10 +33,10 @@ impl Compactor {
         let Some(mut partition) = self.standing(listed).await? else { return Ok(false) };
         let mut did = false;
         if plan::due(&partition, &topic.config.parquet, now, self.config.roll_bytes) == Due::Now {
-            did |= self.roll(&mut partition, topic, now).await?;
+            did |= Box::pin(self.roll(&mut partition, topic, now)).await?;
         }
         if partition.small >= SMALL_FILES {
-            did |= self.tidy(&mut partition, topic, now).await?;
+            did |= Box::pin(self.tidy(&mut partition, topic, now)).await?;
         }
         Ok(did)
     }
@@ -82,7 +82,7 @@ impl Compactor {
         if compact {
             let files = self.files(partition, partition.retired).await?;
             if let Some(cleaning) = plan::cleaning(&files, partition.settled) {
-                return self.clean(partition, topic, &files, cleaning.dirty.start, now).await;
+                return Box::pin(self.clean(partition, topic, &files, cleaning.dirty.start, now)).await;
             }
         }
         let mut did = false;

@@ -75,7 +75,7 @@ impl Compactor {
         for shard in self.shards() {
             let merged = async {
                 let found = self.compactable(shard).await?;
-                self.merge_shard(shard, &found).await
+                Box::pin(self.merge_shard(shard, &found)).await
             };
             match merged.await {
                 Ok((due, did)) => {
@@ -102,7 +102,7 @@ impl Compactor {
                 Ok(found) => {
                     found.partitions.iter().for_each(|partition| backlog.add(partition));
                     latest = latest.max(Some(found.now));
-                    self.roll_shard(shard, &found, &mut round).await;
+                    Box::pin(self.roll_shard(shard, &found, &mut round)).await;
                 }
                 Err(error) => round.failed |= self.failed("partition", shard, &error),
             }

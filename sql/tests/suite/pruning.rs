@@ -8,7 +8,7 @@ use crate::heap::{BASE, Heap, json};
 fn large() -> std::sync::Arc<Heap> {
     let heap = Heap::new();
     heap.create("t", 1);
-    let record = |n: u64| json(0, n, &value!({"n": n, "s": format!("{:07}", n), "even": n % 2 == 0}));
+    let record = |n: u64| json(0, n, &value!({"n": n, "s": format!("{:07}", n), "even": n.is_multiple_of(2)}));
     let records: Vec<_> = (0..4 * 65_536).map(record).collect();
     heap.append_file("t", &records, true);
     for at in 0..10 {

@@ -82,7 +82,8 @@ async fn every_record_is_copied_once_and_in_order_though_the_process_is_killed_i
     assert_eq!((&operation["status"], operation["done"].as_u64()), (&json!("succeeded"), Some(all - before)), "{operation}");
     let rows = client.get(&format!("/v1/topics/again/records?from=earliest&limit={all}")).await.unwrap().ok().json();
     for partition in 0..PARTITIONS {
-        let of = |record: &&Value| record["headers"]["replay-partition"] == partition.to_string();
+        let name = partition.to_string();
+        let of = |record: &&Value| record["headers"]["replay-partition"] == name.as_str();
         let numbers = rows["records"].as_array().unwrap().iter().filter(of).map(|record| record["value"]["n"].as_u64().unwrap());
         assert!(numbers.eq((0..RECORDS).step_by(2)), "partition {partition}: something is missing, twice or out of order");
     }
