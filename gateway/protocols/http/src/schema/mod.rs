@@ -187,7 +187,7 @@ schemas! {
     /// A topic as it is.
     Topic {
         namespace: String, name: String, id: u64, version: u64, created_at: String, partitions: u32, retention: Retention, cleanup: String,
-        compression: String, urgency: String, dedup_window: String, max_record_bytes: Option<u64>, schema: Option<TopicSchema>, parquet: TopicParquet,
+        compression: String, urgency: String, dedup_window: String, max_record_bytes: Option<u64>, schema: Option<TopicSchema>, parquet: Option<TopicParquet>,
     }
     /// A topic and what its partitions hold.
     TopicDescription {
