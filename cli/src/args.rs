@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Gateway(GatewayArgs),
     /// Run a metadata replica: offsets, cursors and ownership, over Postgres.
     Metadata(MetadataArgs),
-    /// Run a compactor: retention, and the collection of what nobody needs any more.
+    /// Run a compactor: segments into Parquet files, retention, and the collection of what nobody needs any more.
     Compactor(CompactorArgs),
     /// Create, list, describe and delete topics.
     Topic(TopicArgs),
