@@ -1,12 +1,15 @@
 //! When the next round begins: when something is due, or enough was appended; and after a quiet time, soon after the first
-//! append. Nobody is asked while nothing happens.
+//! append, be it to a partition where nothing waited: what its topic asks for is not known yet. Nobody is asked while nothing
+//! happens.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lakefall_metadata::News;
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::ledger::Notice;
+use lakefall_queue::{PartitionIndex, TopicId};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::Instant;
 
@@ -17,6 +20,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(600);
 /// Pauses after rounds that failed one after the other: the first and the longest, doubling.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// Partitions that are remembered, at some 24 bytes each.
+const MOST_KNOWN: usize = 100_000;
+
 /// Waits for work.
 pub(super) struct Waker {
     notices: broadcast::Receiver<Arc<News>>,
@@ -26,11 +32,13 @@ pub(super) struct Waker {
     /// So many bytes appended begin a round.
     bytes: u64,
     retry: Duration,
+    /// Partitions that were appended to since something was done: the rounds since then know when those are due.
+    known: HashSet<(TopicId, PartitionIndex)>,
 }
 
 impl Waker {
     pub(super) fn new(notices: broadcast::Receiver<Arc<News>>, ambient: Ambient, settle: Duration, bytes: u64) -> Self {
-        Self { notices, ambient, settle, bytes, retry: RETRY.0 }
+        Self { notices, ambient, settle, bytes, retry: RETRY.0, known: HashSet::new() }
     }
 
     /// Returns when the round after `round` should begin.
@@ -42,12 +50,15 @@ impl Waker {
             return;
         }
         self.retry = RETRY.0;
+        if round.did || self.known.len() > MOST_KNOWN {
+            self.known.clear();
+        }
         if round.did {
             return;
         }
         let begun = Instant::now();
         let quiet = round.due.is_none();
-        let appended = appended(&mut self.notices, if quiet { 0 } else { self.bytes });
+        let appended = appended(&mut self.notices, if quiet { 0 } else { self.bytes }, &mut self.known);
         tokio::select! {
             () = until_due(&self.ambient, round) => {}
             () = appended => {
@@ -69,19 +80,26 @@ async fn until_due(ambient: &Ambient, round: &Round) {
     tokio::time::sleep(left.min(LOOK_AGAIN)).await;
 }
 
-/// Returns when more than `bytes` were appended, or may have been.
-async fn appended(notices: &mut broadcast::Receiver<Arc<News>>, bytes: u64) {
+/// Returns when more than `bytes` were appended, or may have been, or anything to a partition that is not known; and when a topic
+/// was changed.
+async fn appended(notices: &mut broadcast::Receiver<Arc<News>>, bytes: u64, known: &mut HashSet<(TopicId, PartitionIndex)>) {
     let mut sum = 0;
     loop {
         match notices.recv().await {
             Ok(news) => match &*news {
                 News::Durable { notices, .. } => {
+                    let mut fresh = false;
                     for notice in notices {
-                        if let Notice::Appended { extent, .. } = notice {
-                            sum += u64::from(extent.length);
+                        match notice {
+                            Notice::Appended { topic, partition, extent } => {
+                                sum += u64::from(extent.length);
+                                fresh |= known.insert((*topic, *partition));
+                            }
+                            Notice::TopicChanged { .. } => fresh = true,
+                            Notice::QueueChanged { .. } | Notice::QueueReady { .. } | Notice::QueueOver { .. } => {}
                         }
                     }
-                    if sum > bytes {
+                    if fresh || sum > bytes {
                         return;
                     }
                 }
@@ -106,8 +124,12 @@ mod tests {
     use super::*;
 
     fn news(bytes: u32) -> Arc<News> {
+        news_of(1, bytes)
+    }
+
+    fn news_of(topic: u64, bytes: u32) -> Arc<News> {
         let extent: Extent = tests_chain(ObjectLevel::Segment, [(bytes, 0)])[0];
-        let notice = Notice::Appended { topic: TopicId(1), partition: PartitionIndex(0), extent };
+        let notice = Notice::Appended { topic: TopicId(topic), partition: PartitionIndex(0), extent };
         Arc::new(News::Durable { shard: ShardId(0), seq: JournalSeq(1), notices: vec![notice] })
     }
 
@@ -127,6 +149,8 @@ mod tests {
         sender.send(news(900)).unwrap();
         sender.send(news(200)).unwrap();
         tokio::time::timeout(Duration::from_secs(60), waker.wait(&later)).await.unwrap();
+        sender.send(news_of(2, 1)).unwrap();
+        tokio::time::timeout(Duration::from_secs(60), waker.wait(&later)).await.expect("another partition's first append begins a round");
     }
 
     #[tokio::test(start_paused = true)]
