@@ -1,8 +1,15 @@
 //! What retention lets go of in one partition. Pure: no clock, no I/O.
 
-use lakefall_queue::ledger::Extent;
+use std::time::Duration;
+
+use lakefall_queue::ledger::{Extent, ObjectLevel};
 use lakefall_queue::topic::{Cleanup, PartitionStatus, Retention, TopicConfig};
 use lakefall_queue::{Offset, Timestamp};
+
+use crate::compaction::plan::{begin, day};
+
+/// How far a compactor's clock, by which objects are minted, may be behind the ledger's.
+const SKEW: Duration = Duration::from_secs(300);
 
 /// What is to be done about a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,18 +31,20 @@ pub fn expires(config: &TopicConfig) -> bool {
 /// Decides about a partition by its oldest `extents`, from the first on that was not let go of. `status` must not be older
 /// than `extents`: bytes that came since only make the partition larger.
 ///
-/// An extent goes as a whole, when it is older than the age, or when those after it hold `bytes` without it: a
+/// An extent goes as a whole, when the last of its records is older than the age, or when those after it hold `bytes` without it: a
 /// partition keeps at least that much, and exceeds it by less than one extent.
 pub fn plan(retention: &Retention, status: &PartitionStatus, extents: &[Extent], now: Timestamp) -> Plan {
     let mut bytes = status.bytes;
     let mut keep_from = status.log_start;
-    for extent in extents {
+    for (index, extent) in extents.iter().enumerate() {
         let after = bytes.saturating_sub(u64::from(extent.length));
-        let old_at = retention.age.map(|age| extent.appended_at.plus(age));
+        let old_at = retention.age.map(|age| last_append(extent, extents.get(index + 1)).plus(age));
         let too_old = old_at.is_some_and(|at| at <= now);
         let too_much = retention.bytes.is_some_and(|enough| after >= enough);
         if extent.end() > status.log_start && !too_old && !too_much {
-            return Plan { trim: raised(status, keep_from), more: false, due: old_at };
+            // Of the last one shown more is known when those before it are gone.
+            let more = keep_from > status.log_start && index + 1 == extents.len() && extent.end() < status.end;
+            return Plan { trim: raised(status, keep_from), more, due: old_at };
         }
         bytes = after;
         keep_from = keep_from.max(extent.end());
@@ -44,14 +53,23 @@ pub fn plan(retention: &Retention, status: &PartitionStatus, extents: &[Extent],
     Plan { trim: raised(status, keep_from), more, due: None }
 }
 
+/// When the last record of an extent was appended, or somewhat later. A gateway's segment has one time for all of an extent; where
+/// compaction put several together, `appended_at` is the first one's. But the extent after it came no earlier than its last record,
+/// no extent has records of two days, and all of them were there when the object was made.
+fn last_append(extent: &Extent, next: Option<&Extent>) -> Timestamp {
+    if extent.level == ObjectLevel::Segment {
+        return extent.appended_at;
+    }
+    let over = begin(day(extent.appended_at) + 1).min(extent.object.minted_at().plus(SKEW));
+    next.map_or(over, |next| next.appended_at.min(over)).max(extent.appended_at)
+}
+
 fn raised(status: &PartitionStatus, keep_from: Offset) -> Option<Offset> {
     (keep_from > status.log_start).then_some(keep_from)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use lakefall_queue::{PartitionIndex, SegmentId};
 
     use super::*;
@@ -130,6 +148,22 @@ mod tests {
         assert_eq!(found, Plan { trim: Some(Offset(20)), more: true, due: None });
         let found = plan(&age(50), &status(0, 4), &all, NOW);
         assert_eq!(found, Plan { trim: Some(Offset(40)), more: false, due: None });
+    }
+
+    #[test]
+    fn what_compaction_put_together_goes_when_its_last_record_is_old_enough() {
+        let mut all = extents(&[10, 40, 90]);
+        all.iter_mut().for_each(|extent| extent.level = ObjectLevel::Parquet);
+        // The second file began before the horizon; its last record may be as young as the third's first.
+        let found = plan(&age(50), &status(0, 3), &all, NOW);
+        assert_eq!(found, Plan { trim: Some(Offset(10)), more: false, due: Some(Timestamp::from_millis(140_000)) });
+        // Of the last one nothing is known but when its object was made, and its day.
+        let trimmed = |extent: Extent, second: i64| plan(&age(50), &status(20, 3), &[extent], Timestamp::from_millis(second * 1_000)).trim;
+        assert_eq!((trimmed(all[2], 439), trimmed(all[2], 440)), (None, Some(Offset(30))));
+        let made_later = Extent { object: SegmentId::mint(Timestamp::from_millis(90_000_000), 7), ..all[2] };
+        assert_eq!((trimmed(made_later, 86_449), trimmed(made_later, 86_450)), (None, Some(Offset(30))));
+        // What is shown ends in the middle: look again when the first is gone.
+        assert!(plan(&age(50), &status(0, 3), &all[..2], NOW).more);
     }
 
     #[test]
