@@ -61,11 +61,11 @@ impl Ledger {
             max_timestamp,
             appended_at,
         };
-        let in_memory = partition.recent_count();
+        let (in_memory, stored_by) = (partition.recent_count(), partition.stored_by());
         partition.swap(part, extent, seq, now);
         self.recents.count = self.recents.count + partition.recent_count() - in_memory;
         if partition.recent_count() == 0 {
-            self.recents.evictable.remove(&(partition.stored_by(), key));
+            self.recents.evictable.remove(&(stored_by, key));
         }
         self.release(&part.old, now);
         self.note_compactable(key);
