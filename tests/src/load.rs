@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::dice::Dice;
 use crate::history::{Asked, OpId, Promise, RecordId, Recorder, body};
-use crate::{Answer, Client};
+use crate::{Answer, Client, Row};
 
 /// Between two tries while nobody serves: the first, then twice as long each time up to the last.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -379,7 +379,7 @@ pub async fn tail(run: Arc<Run>, ways: impl Into<Ways>, reader: u32, partition: 
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        run.recorder.read(Asked { reader, last: false, at: asked, partition, from: at }, &page.rows, page.end);
+        run.recorder.read(Asked { reader, last: false, at: asked, partition, from: at }, page.rows.iter().map(Row::seen), page.end);
         assert_eq!(page.next, at + page.rows.len() as u64, "the page goes on elsewhere than it ends");
         at = page.next;
     }

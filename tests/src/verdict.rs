@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Row;
 use crate::checker::{Demands, Report, check};
 use crate::history::Asked;
 use crate::load::{Run, Ways};
@@ -30,7 +31,7 @@ pub async fn judge(test: &str, run: Arc<Run>, ways: impl Into<Ways>, demands: De
         let arrow = ways.now().read_arrow(run.topic, partition, start).await;
         for (reader, rows) in [pages, lines, arrow].iter().enumerate() {
             let asked = Asked { reader: LAST + reader as u32, last: true, at, partition, from: start };
-            run.recorder.read(asked, rows, end);
+            run.recorder.read(asked, rows.iter().map(Row::seen), end);
         }
     }
     let run = Arc::into_inner(run).expect("all clients have ended");

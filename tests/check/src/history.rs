@@ -1,17 +1,17 @@
 //! What happened, as clients saw it: sends, reads and faults on one monotonic clock. Must never judge: the checker does.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64;
 
-use crate::client::Row;
+use crate::clock::{Clock, monotonic};
+
+pub use crate::clock::Nanos;
 
 /// Names a record: its producer and the producer's count. Every record is sent under an id of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,9 +33,6 @@ pub struct Promise {
 
 /// Names a send.
 pub type OpId = u64;
-
-/// Nanoseconds since the recorder was made.
-pub type Nanos = u64;
 
 /// One event.
 #[derive(Clone, Debug)]
@@ -113,32 +110,37 @@ pub struct Asked {
 
 /// Collects events from all clients.
 pub struct Recorder {
-    began: Instant,
+    clock: Clock,
     ops: AtomicU64,
     events: Mutex<Vec<Event>>,
-    bodies: Mutex<HashMap<RecordId, u64>>,
+    bodies: Mutex<BTreeMap<RecordId, u64>>,
 }
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { began: Instant::now(), ops: AtomicU64::new(0), events: Mutex::default(), bodies: Mutex::default() }
+        Self::with_clock(monotonic())
     }
 }
 
 impl Recorder {
+    /// One that takes its times from a clock.
+    pub fn with_clock(clock: Clock) -> Self {
+        Self { clock, ops: AtomicU64::new(0), events: Mutex::default(), bodies: Mutex::default() }
+    }
+
     /// The time.
     pub fn now(&self) -> Nanos {
-        self.began.elapsed().as_nanos() as Nanos
+        (self.clock)()
     }
 
     fn push(&self, event: Event) {
-        self.events.lock().unwrap().push(event);
+        lock(&self.events).push(event);
     }
 
     /// Records that these bodies are about to be sent.
     pub fn invoke(&self, promise: Promise, records: &[(RecordId, String)]) -> OpId {
         let op = self.ops.fetch_add(1, Ordering::Relaxed);
-        self.bodies.lock().unwrap().extend(records.iter().map(|(id, body)| (*id, hash(body.as_bytes()))));
+        lock(&self.bodies).extend(records.iter().map(|(id, body)| (*id, hash(body.as_bytes()))));
         self.push(Event::Invoke { op, at: self.now(), promise, ids: records.iter().map(|(id, _)| *id).collect() });
         op
     }
@@ -163,16 +165,16 @@ impl Recorder {
         self.push(Event::Fault { at: self.now(), what: what.to_owned() });
     }
 
-    /// Records what a reader saw.
-    pub fn read(&self, asked: Asked, rows: &[Row], end: u64) {
+    /// Records what a reader saw: offsets with the bytes of their values, and the partition's end as told.
+    pub fn read<'v>(&self, asked: Asked, rows: impl IntoIterator<Item = (u64, &'v [u8])>, end: u64) {
         let Asked { reader, last, at, partition, from } = asked;
-        let seen = rows.iter().map(|row| (row.offset, parse_id(&row.value), hash(&row.value))).collect();
+        let seen = rows.into_iter().map(|(offset, value)| (offset, parse_id(value), hash(value))).collect();
         self.push(Event::Read { reader, last, asked: at, partition, from, seen, end });
     }
 
     /// Everything recorded.
     pub fn finish(self) -> History {
-        History { events: self.events.into_inner().unwrap(), bodies: self.bodies.into_inner().unwrap() }
+        History { events: whole(self.events), bodies: whole(self.bodies) }
     }
 }
 
@@ -182,7 +184,7 @@ pub struct History {
     /// The events, in the order in which they were recorded.
     pub events: Vec<Event>,
     /// The hash of each record's bytes as sent.
-    pub bodies: HashMap<RecordId, u64>,
+    pub bodies: BTreeMap<RecordId, u64>,
 }
 
 impl History {
@@ -221,14 +223,22 @@ pub fn body(id: RecordId, pad: usize) -> String {
     format!("{{\"producer\":{},\"seq\":{},\"pad\":\"{filler}\"}}", id.producer, id.seq)
 }
 
-fn parse_id(value: &Bytes) -> Option<RecordId> {
+fn parse_id(value: &[u8]) -> Option<RecordId> {
     let value: Value = serde_json::from_slice(value).ok()?;
     Some(RecordId { producer: value["producer"].as_u64()?.try_into().ok()?, seq: value["seq"].as_u64()? })
 }
 
 /// A fingerprint of a value's bytes.
 pub fn hash(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    hasher.finish()
+    xxh3_64(bytes)
+}
+
+/// What a mutex holds. Whoever panicked while it held one had pushed or not: what is in it is whole.
+pub(crate) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same, for good.
+pub(crate) fn whole<T>(of: Mutex<T>) -> T {
+    of.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,7 +10,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use report::{Check, Demands, Report, Violation};
 
@@ -91,12 +91,12 @@ struct Judge<'h> {
     sends: Vec<Send<'h>>,
     /// In the order of messages, and of attempts within a message.
     leases: BTreeMap<LeaseId, Lease>,
-    origins: HashMap<RecordId, Origin>,
+    origins: BTreeMap<RecordId, Origin>,
     /// Who lies where, as far as an acknowledgement or a delivery told.
     places: BTreeMap<MessageAt, RecordId>,
     /// When a send was acknowledged, by place.
     stored: BTreeMap<MessageAt, Nanos>,
-    dead: HashMap<MessageAt, Vec<&'h Dead>>,
+    dead: BTreeMap<MessageAt, Vec<&'h Dead>>,
     report: Report,
 }
 
@@ -107,13 +107,13 @@ impl<'h> Judge<'h> {
             demands,
             sends: Vec::new(),
             leases: BTreeMap::new(),
-            origins: HashMap::new(),
+            origins: BTreeMap::new(),
             places: BTreeMap::new(),
             stored: BTreeMap::new(),
-            dead: HashMap::new(),
+            dead: BTreeMap::new(),
             report: Report::default(),
         };
-        let ends: HashMap<OpId, (Nanos, &'h End)> = history
+        let ends: BTreeMap<OpId, (Nanos, &'h End)> = history
             .events
             .iter()
             .filter_map(|event| if let Event::End { op, at, end } = event { Some((*op, (*at, end))) } else { None })
@@ -139,7 +139,7 @@ impl<'h> Judge<'h> {
         judge
     }
 
-    fn deliveries(&mut self, ends: &HashMap<OpId, (Nanos, &'h End)>) {
+    fn deliveries(&mut self, ends: &BTreeMap<OpId, (Nanos, &'h End)>) {
         for event in &self.history.events {
             let Event::Receive { op, at, lease, drain } = event else { continue };
             let Some((came, End::Delivered(got))) = ends.get(op) else { continue };
@@ -196,7 +196,7 @@ impl<'h> Judge<'h> {
 
     /// What was delivered or is dead was sent, not only refused, and has the value that was sent.
     fn values(&mut self) {
-        let possible: HashSet<RecordId> =
+        let possible: BTreeSet<RecordId> =
             self.sends.iter().filter(|send| !send.failed()).flat_map(|send| send.messages).map(|sent| sent.id).collect();
         let mut violations = Vec::new();
         let mut look = |at: MessageAt, id: Option<RecordId>, hash: Option<u64>| {
@@ -231,7 +231,7 @@ impl<'h> Judge<'h> {
     fn finished(&mut self) {
         let mut violations = Vec::new();
         let (mut sends, mut refused) = (0, 0);
-        let came: HashSet<MessageAt> = self.leases.keys().map(|lease| lease.at).collect();
+        let came: BTreeSet<MessageAt> = self.leases.keys().map(|lease| lease.at).collect();
         for (at, id) in &self.places {
             let dead = self.dead.contains_key(at);
             sends += usize::from(self.stored.contains_key(at));
@@ -256,7 +256,7 @@ impl<'h> Judge<'h> {
 
     /// Q3: nobody who asks after an acknowledgement was answered gets the message.
     fn acked_stays_away(&mut self) {
-        let mut acked: HashMap<MessageAt, Nanos> = HashMap::new();
+        let mut acked: BTreeMap<MessageAt, Nanos> = BTreeMap::new();
         for lease in self.leases.values() {
             for settling in lease.settled.iter().filter(|s| s.verb == Verb::Ack && s.status == Status::Done) {
                 let at = settling.ended.unwrap_or(Nanos::MAX);
@@ -276,11 +276,11 @@ impl<'h> Judge<'h> {
     /// Q6: what was promised to be stored once lies in one place. Others lie in more only if they were sent again, or an outcome
     /// was unknown.
     fn stored_once(&mut self) {
-        let mut tries: HashMap<RecordId, usize> = HashMap::new();
+        let mut tries: BTreeMap<RecordId, usize> = BTreeMap::new();
         for send in &self.sends {
             send.messages.iter().for_each(|sent| *tries.entry(sent.id).or_default() += 1);
         }
-        let mut found: HashMap<RecordId, Vec<MessageAt>> = HashMap::new();
+        let mut found: BTreeMap<RecordId, Vec<MessageAt>> = BTreeMap::new();
         for (at, id) in &self.places {
             found.entry(*id).or_default().push(*at);
         }

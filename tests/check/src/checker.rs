@@ -6,7 +6,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use report::{Demands, Report, Violation};
 
@@ -57,13 +57,13 @@ struct Judge<'h> {
     /// What stands where, as the first reader saw it.
     places: BTreeMap<(u32, u64), (Option<RecordId>, u64)>,
     /// Where each record stands, lowest first.
-    found: HashMap<RecordId, Vec<(u32, u64)>>,
+    found: BTreeMap<RecordId, Vec<(u32, u64)>>,
     report: Report,
 }
 
 impl<'h> Judge<'h> {
     fn new(history: &'h History) -> Self {
-        let mut ends: HashMap<OpId, End<'h>> = HashMap::new();
+        let mut ends: BTreeMap<OpId, End<'h>> = BTreeMap::new();
         let mut faults = 0;
         for event in &history.events {
             match event {
@@ -82,7 +82,7 @@ impl<'h> Judge<'h> {
             _ => None,
         };
         let sends = history.events.iter().filter_map(send).collect();
-        Self { history, sends, places: BTreeMap::new(), found: HashMap::new(), report: Report { faults, ..Report::default() } }
+        Self { history, sends, places: BTreeMap::new(), found: BTreeMap::new(), report: Report { faults, ..Report::default() } }
     }
 
     fn violation(&mut self, violation: Violation) {
@@ -91,8 +91,8 @@ impl<'h> Judge<'h> {
 
     /// H3, H5, H7: each reader goes up by one, all see the same, and the last reads are whole.
     fn readers(&mut self) {
-        let mut next: HashMap<(u32, bool, u32), u64> = HashMap::new();
-        let mut whole: HashMap<(u32, u32), (u64, u64)> = HashMap::new();
+        let mut next: BTreeMap<(u32, bool, u32), u64> = BTreeMap::new();
+        let mut whole: BTreeMap<(u32, u32), (u64, u64)> = BTreeMap::new();
         let mut violations = Vec::new();
         for event in &self.history.events {
             let Event::Read { reader, last, partition, from, seen, end, .. } = event else { continue };
@@ -122,7 +122,7 @@ impl<'h> Judge<'h> {
             }
         }
         // Readers may not disagree about where the log ends, and nothing may stand beyond it.
-        let mut ends: HashMap<u32, u64> = HashMap::new();
+        let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
         for ((_, partition), (_, end)) in &whole {
             if *ends.entry(*partition).or_insert(*end) != *end {
                 violations.push(Violation::Disagreement(*partition, *end));
@@ -136,7 +136,7 @@ impl<'h> Judge<'h> {
 
     /// H2: each value was sent, not only refused, and has the bytes that were sent.
     fn values(&mut self) {
-        let possible: HashSet<RecordId> = self.sends.iter().filter(|s| s.end != End::Fail).flat_map(|s| s.ids).copied().collect();
+        let possible: BTreeSet<RecordId> = self.sends.iter().filter(|s| s.end != End::Fail).flat_map(|s| s.ids).copied().collect();
         let mut violations = Vec::new();
         for ((partition, offset), (id, hash)) in &self.places {
             let wrong = match id {
@@ -174,7 +174,7 @@ impl<'h> Judge<'h> {
                         }
                     }
                     // A batch is in one piece in each of its partitions.
-                    let mut last: HashMap<u32, (u64, RecordId)> = HashMap::new();
+                    let mut last: BTreeMap<u32, (u64, RecordId)> = BTreeMap::new();
                     for (id, (partition, offset)) in send.ids.iter().zip(places) {
                         if let Some((before, earlier)) = last.insert(*partition, (*offset, *id))
                             && *offset != before + 1
@@ -193,7 +193,7 @@ impl<'h> Judge<'h> {
 
     /// H4: a record is stored twice only if a send of it had an unknown outcome, and nothing better was promised.
     fn duplicates(&mut self) {
-        let mut excused: HashSet<RecordId> = HashSet::new();
+        let mut excused: BTreeSet<RecordId> = BTreeSet::new();
         for send in &self.sends {
             if send.end == End::Info && !send.promise.once {
                 excused.extend(send.ids);
@@ -222,8 +222,8 @@ impl<'h> Judge<'h> {
         }
         steps.sort_by_key(|(at, acked, send)| (*at, *acked, send.op));
         // Highest acknowledged place of each producer and partition.
-        let mut highest: HashMap<(u32, u32), (u64, RecordId)> = HashMap::new();
-        let mut pipelined: HashMap<(u32, u32), (u64, RecordId)> = HashMap::new();
+        let mut highest: BTreeMap<(u32, u32), (u64, RecordId)> = BTreeMap::new();
+        let mut pipelined: BTreeMap<(u32, u32), (u64, RecordId)> = BTreeMap::new();
         for (_, acked, send) in steps {
             let End::Ok(_, places) = send.end else { continue };
             for (id, (partition, offset)) in send.ids.iter().zip(places) {
@@ -258,7 +258,7 @@ impl<'h> Judge<'h> {
             }
         }
         steps.sort_by_key(|(at, step)| (*at, matches!(step, Step::Acked { .. })));
-        let mut acked: HashMap<u32, u64> = HashMap::new();
+        let mut acked: BTreeMap<u32, u64> = BTreeMap::new();
         let mut violations = Vec::new();
         for (_, step) in steps {
             match step {

@@ -1,6 +1,6 @@
 //! What happened to a queue, as its clients saw it, on one monotonic clock. Must never judge: the checker does.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
+
+use crate::clock::{Clock, monotonic};
+use crate::history::{lock, whole};
 
 pub use crate::history::{Nanos, OpId, RecordId};
 
@@ -158,26 +160,31 @@ pub enum Event {
 
 /// Collects events from all clients.
 pub struct Recorder {
-    began: Instant,
+    clock: Clock,
     ops: AtomicU64,
     events: Mutex<Vec<Event>>,
-    bodies: Mutex<HashMap<RecordId, u64>>,
+    bodies: Mutex<BTreeMap<RecordId, u64>>,
 }
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { began: Instant::now(), ops: AtomicU64::new(0), events: Mutex::default(), bodies: Mutex::default() }
+        Self::with_clock(monotonic())
     }
 }
 
 impl Recorder {
+    /// One that takes its times from a clock.
+    pub fn with_clock(clock: Clock) -> Self {
+        Self { clock, ops: AtomicU64::new(0), events: Mutex::default(), bodies: Mutex::default() }
+    }
+
     /// The time.
     pub fn now(&self) -> Nanos {
-        self.began.elapsed().as_nanos() as Nanos
+        (self.clock)()
     }
 
     fn push(&self, event: Event) {
-        self.events.lock().unwrap().push(event);
+        lock(&self.events).push(event);
     }
 
     fn op(&self) -> OpId {
@@ -187,7 +194,7 @@ impl Recorder {
     /// Messages are about to be sent, each with the hash of its value.
     pub fn send(&self, messages: &[(Sent, u64)]) -> OpId {
         let op = self.op();
-        self.bodies.lock().unwrap().extend(messages.iter().map(|(sent, hash)| (sent.id, *hash)));
+        lock(&self.bodies).extend(messages.iter().map(|(sent, hash)| (sent.id, *hash)));
         self.push(Event::Send { op, at: self.now(), messages: messages.iter().map(|(sent, _)| *sent).collect() });
         op
     }
@@ -223,7 +230,7 @@ impl Recorder {
 
     /// Everything recorded.
     pub fn finish(self) -> History {
-        History { events: self.events.into_inner().unwrap(), bodies: self.bodies.into_inner().unwrap() }
+        History { events: whole(self.events), bodies: whole(self.bodies) }
     }
 }
 
@@ -233,7 +240,7 @@ pub struct History {
     /// The events, in the order in which they were recorded.
     pub events: Vec<Event>,
     /// The hash of each message's value as sent.
-    pub bodies: HashMap<RecordId, u64>,
+    pub bodies: BTreeMap<RecordId, u64>,
 }
 
 impl History {
