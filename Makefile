@@ -9,10 +9,13 @@ FUZZ_SECONDS ?= 60
 EXAMPLES ?= 20
 ROUNDS ?= 5
 OUTAGE_SECONDS ?= 60
+SEEDS ?= 1000
+FROM ?= 1
+JOBS ?= 2
 # In CI the lock file must be right as it is committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test cluster check run bench bench-cluster fuzz openapi schemathesis
+.PHONY: help test cluster simulate check run bench bench-cluster fuzz openapi schemathesis
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +26,10 @@ test: ## builds everything once, then runs all tests: Rust, doc tests, requests 
 cluster: ## the tests of a cluster over PostgreSQL and S3, ROUNDS (5) of each instead of the few that `make test` has
 	@export LAKEFALL_TEST_ROUNDS=$(ROUNDS) LAKEFALL_TEST_OUTAGE_SECONDS=$(OUTAGE_SECONDS)
 	.ci/cluster $(LOCKED)
+
+simulate: ## SEEDS (1000) seeds of the simulation from FROM (1) on, JOBS (2) at once; tells how to replay those that find something
+	@cargo build -p lakefall-simulation --bin lakefall-simulate $(LOCKED)
+	$(TARGET)/debug/lakefall-simulate seeds --from $(FROM) --count $(SEEDS) --jobs $(JOBS)
 
 check: ## formatting and lints, as CI wants them
 	@.ci/lints $(LOCKED)
