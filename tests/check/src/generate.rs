@@ -10,8 +10,8 @@ use crate::history::{
     What, hash, to_line,
 };
 
-/// Records of a batch.
-const BATCH: u64 = 20;
+/// Messages of a batch.
+const MESSAGES: u64 = 20;
 /// Producers, of which each second one was promised that repetitions are stored once.
 const PRODUCERS: u64 = 8;
 /// Partitions of the topic.
@@ -26,10 +26,12 @@ const UNKNOWN_EVERY: u64 = 100;
 const LEASE: Duration = Duration::from_secs(30);
 
 /// How much to generate.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Size {
     /// Records of a topic: each sent, acknowledged, read by a reader that follows and by one at the end.
     pub records: u64,
+    /// Records of a batch.
+    pub batch: u32,
     /// Messages of a queue: each sent, received and acknowledged.
     pub messages: u64,
 }
@@ -80,11 +82,11 @@ pub fn generate(size: Size, to: &mut impl Write) -> std::io::Result<()> {
     to.write_all(Header { run, expect, ..Header::default() }.to_line().as_bytes())?;
     let mut writer = Writer { to, at: 0, op: 0 };
     writer.push(What::Fault { name: "kill -9".into(), target: Some("gateway 1".into()) })?;
-    topic(&mut writer, size.records)?;
+    topic(&mut writer, size.records, u64::from(size.batch.max(1)))?;
     queue(&mut writer, size.messages)
 }
 
-fn topic<W: Write>(writer: &mut Writer<'_, W>, records: u64) -> std::io::Result<()> {
+fn topic<W: Write>(writer: &mut Writer<'_, W>, records: u64, of_batch: u64) -> std::io::Result<()> {
     let topic: Name = "load".into();
     // What lies where: the records of each partition, in order.
     let mut stored: Vec<Vec<RecordId>> = vec![Vec::new(); PARTITIONS as usize];
@@ -93,7 +95,7 @@ fn topic<W: Write>(writer: &mut Writer<'_, W>, records: u64) -> std::io::Result<
     let (mut sent, mut batch) = (0, 0);
     while sent < records {
         let (producer, partition) = ((batch % PRODUCERS) as u32, (batch * 7 % PARTITIONS) as u32);
-        let count = BATCH.min(records - sent);
+        let count = of_batch.min(records - sent);
         let first = next[producer as usize];
         next[producer as usize] += count;
         let ids = (first..first + count).map(|seq| RecordId { producer, seq });
@@ -142,7 +144,7 @@ fn queue<W: Write>(writer: &mut Writer<'_, W>, messages: u64) -> std::io::Result
     let queue: Name = "jobs".into();
     let mut sent = 0;
     while sent < messages {
-        let until = messages.min(sent + BATCH);
+        let until = messages.min(sent + MESSAGES);
         let ids = (sent..until).map(|seq| RecordId { producer: 500, seq });
         let message = |id| (Sent { id, key: None, delay: Duration::ZERO, once: false }, sum(id));
         let enqueue = Call::Enqueue { queue: queue.clone(), messages: ids.clone().map(message).collect() };

@@ -48,6 +48,9 @@ enum Command {
         /// Records of a topic
         #[arg(long, default_value_t)]
         records: u64,
+        /// Records of a batch
+        #[arg(long, default_value_t = 20)]
+        batch: u32,
         /// Messages of a queue
         #[arg(long, default_value_t)]
         messages: u64,
@@ -64,7 +67,7 @@ fn check(name: &str) -> Result<Check, String> {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
-        Some(Command::Generate { records, messages, out }) => write(Size { records, messages }, out.as_deref()).map(|()| 0),
+        Some(Command::Generate { records, batch, messages, out }) => write(Size { records, batch, messages }, out.as_deref()).map(|()| 0),
         None => judge(&cli.judge),
     };
     match done {

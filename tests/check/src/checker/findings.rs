@@ -158,7 +158,9 @@ pub struct Report {
 
 impl Report {
     pub(super) fn examined(&mut self, check: Check, count: u64) {
-        self.checks.entry(check).or_default().examined += count;
+        if count > 0 {
+            self.checks.entry(check).or_default().examined += count;
+        }
     }
 
     pub(super) fn violation(&mut self, check: Check, subject: Subject, what: String) {

@@ -228,8 +228,16 @@ impl Recorder {
 
     /// A reader is about to ask for a partition from an offset on. `last`: everything else has ended, and it reads to the end.
     pub fn ask(&self, reader: Process, last: bool, partition: u32, from: u64) -> OpId {
-        let read = Read { topic: self.topic.clone(), reader, last, seek: false, partition, from };
-        self.tape.invoke(Some(reader), Call::Read(read))
+        self.read(Read { topic: self.topic.clone(), reader, last, seek: false, partition, from })
+    }
+
+    /// The same of a reader who goes elsewhere than where it was.
+    pub fn seek(&self, reader: Process, last: bool, partition: u32, from: u64) -> OpId {
+        self.read(Read { topic: self.topic.clone(), reader, last, seek: true, partition, from })
+    }
+
+    fn read(&self, read: Read) -> OpId {
+        self.tape.invoke(Some(read.reader), Call::Read(read))
     }
 
     /// What a reader saw: offsets with the bytes of their values, and the partition's end as told.
