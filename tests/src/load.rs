@@ -14,7 +14,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::dice::Dice;
-use crate::history::{Asked, OpId, Promise, RecordId, Recorder, body};
+use crate::history::{Append, OpId, Promise, RecordId, Recorder, Tape, body, hash};
 use crate::{Answer, Client, Row};
 
 /// Between two tries while nobody serves: the first, then twice as long each time up to the last.
@@ -108,7 +108,12 @@ pub struct Run {
 impl Run {
     /// A run on a topic that is there.
     pub fn new(topic: &'static str, partitions: u32) -> Arc<Self> {
-        let (recorder, tally) = (Recorder::default(), Tally::default());
+        Self::on(&Tape::default(), topic, partitions)
+    }
+
+    /// The same, on a tape that others write to as well.
+    pub fn on(tape: &Tape, topic: &'static str, partitions: u32) -> Arc<Self> {
+        let (recorder, tally) = (Recorder::on(tape, topic), Tally::default());
         Arc::new(Self { recorder, topic, partitions, tally, stopped: AtomicBool::new(false), acked: AtomicU64::new(0) })
     }
 
@@ -136,6 +141,12 @@ impl Run {
             tokio::time::sleep(PAUSE).await;
         }
         began.elapsed()
+    }
+
+    /// Records are about to be sent, to a partition where the sender chose one.
+    fn invoke(&self, promise: Promise, partition: Option<u32>, records: &[(RecordId, String)]) -> OpId {
+        let records = records.iter().map(|(id, body)| (*id, hash(body.as_bytes()))).collect();
+        self.recorder.append(Append { partition, ..Append::new(self.recorder.topic().clone(), promise, records) })
     }
 
     /// A send that began at a moment is acknowledged.
@@ -261,8 +272,9 @@ pub async fn produce(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, style:
         let lines: String = records.iter().flat_map(|(_, body)| [body.as_str(), "\n"]).collect();
         let key = (style == Style::Keyed).then(|| format!("{producer}-{seq}"));
         let once = style != Style::Plain;
+        let chosen = (style != Style::Keyed).then_some(producer % run.partitions);
         let began = Instant::now();
-        let mut op = run.recorder.invoke(Promise { once, pipelined: false }, &records);
+        let mut op = run.invoke(Promise { once, pipelined: false }, chosen, &records);
         loop {
             let mut request = ways.now().values(run.topic, &query, lines.clone());
             if let Some(key) = &key {
@@ -292,7 +304,7 @@ pub async fn produce(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, style:
                 break;
             }
             if !once {
-                op = run.recorder.invoke(Promise { once, pipelined: false }, &records);
+                op = run.invoke(Promise { once, pipelined: false }, chosen, &records);
             }
         }
         seq += count;
@@ -324,7 +336,8 @@ pub async fn stream(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, mut dic
         let acks = tokio::spawn(take_acks(Arc::clone(&run), request, open));
         while !run.is_stopped() {
             let record = record(producer, seq, &mut dice);
-            let op = run.recorder.invoke(Promise { once: false, pipelined: true }, std::slice::from_ref(&record));
+            let promise = Promise { once: false, pipelined: true };
+            let op = run.invoke(promise, Some(producer % run.partitions), std::slice::from_ref(&record));
             seq += 1;
             // Either end is gone when the connection broke: the record was perhaps sent, or never was.
             if invoked.send((op, Instant::now())).await.is_err() || lines.send(Ok(format!("{}\n", record.1))).await.is_err() {
@@ -372,14 +385,15 @@ async fn take_acks(run: Arc<Run>, request: reqwest::RequestBuilder, mut open: mp
 pub async fn tail(run: Arc<Run>, ways: impl Into<Ways>, reader: u32, partition: u32) {
     let (mut ways, mut at) = (ways.into(), 0);
     while !run.is_stopped() {
-        let asked = run.recorder.now();
+        let op = run.recorder.ask(reader, false, partition, at);
         // Nobody may serve at the moment: then ask again.
         let Ok(page) = ways.now().page(run.topic, partition, at, "&wait=200ms").await else {
+            run.recorder.fail(op);
             ways.turn();
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        run.recorder.read(Asked { reader, last: false, at: asked, partition, from: at }, page.rows.iter().map(Row::seen), page.end);
+        run.recorder.saw(op, page.rows.iter().map(Row::seen), page.end);
         assert_eq!(page.next, at + page.rows.len() as u64, "the page goes on elsewhere than it ends");
         at = page.next;
     }

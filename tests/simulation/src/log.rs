@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lakefall_check::history::{Asked, Promise, RecordId, Recorder, body};
+use lakefall_check::history::{Append, OpId, Promise, RecordId, Recorder, Tape, body, hash};
 use serde_json::value::RawValue;
 
 use crate::dice::Dice;
@@ -24,6 +24,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 const WAKING: Duration = Duration::from_secs(4);
 /// How long it waits for records.
 const POLL: Duration = Duration::from_secs(10);
+/// Readers are numbered from here on, apart from producers.
+const READERS: u32 = 10_000;
 /// Most records of a batch.
 const BATCH: u64 = 40;
 /// Largest padding of a record.
@@ -32,7 +34,7 @@ const PAD: u64 = 120;
 /// What all clients of the log share.
 pub struct Run {
     /// Where they write down what happens.
-    pub recorder: Arc<Recorder>,
+    pub recorder: Recorder,
     /// The simulation.
     pub world: Arc<World>,
     /// How calls went.
@@ -46,8 +48,8 @@ pub struct Run {
 
 impl Run {
     /// Nothing was sent yet.
-    pub fn new(world: &Arc<World>, recorder: Arc<Recorder>) -> Arc<Self> {
-        let (tally, zero) = (Tally::default(), AtomicU64::default);
+    pub fn new(world: &Arc<World>, tape: &Tape) -> Arc<Self> {
+        let (tally, zero, recorder) = (Tally::default(), AtomicU64::default, Recorder::on(tape, TOPIC));
         Arc::new(Self {
             recorder,
             world: Arc::clone(world),
@@ -73,6 +75,12 @@ impl Run {
         self.acked.load(Ordering::Relaxed)
     }
 
+    /// Records are about to be sent, to a partition where the sender chose one.
+    fn invoke(&self, promise: Promise, partition: Option<u32>, records: &[(RecordId, String)]) -> OpId {
+        let records = records.iter().map(|(id, body)| (*id, hash(body.as_bytes()))).collect();
+        self.recorder.append(Append { partition, ..Append::new(self.recorder.topic().clone(), promise, records) })
+    }
+
     fn acknowledged(&self, places: &[(u32, u64)]) {
         lock(&self.when).extend(places.iter().map(|place| (*place, time::elapsed())));
     }
@@ -90,7 +98,7 @@ impl Run {
     /// The class of what a call came to. What clients never do wrong is a violation if it is refused.
     fn class(&self, sent: Result<Answer, crate::http::NoAnswer>) -> Outcome<Answer> {
         let outcome = class(sent, &[]);
-        self.tally.count(&outcome);
+        self.tally.count();
         if let Outcome::Wrong(answer) = &outcome {
             self.world.violation(format!("a request in order was refused with {}: {}", answer.status, answer.text()));
         }
@@ -129,7 +137,8 @@ pub async fn produce(run: Arc<Run>, mut http: Http, producer: u32, style: Style,
         let path = format!("/v1/topics/{TOPIC}/records?format=values&{query}");
         let key = (style == Style::Keyed).then(|| format!("{producer}-{seq}"));
         let promise = Promise { once, pipelined: false };
-        let mut op = run.recorder.invoke(promise, &records);
+        let chosen = (style != Style::Keyed).then_some(partition);
+        let mut op = run.invoke(promise, chosen, &records);
         loop {
             let ask = Ask::lines(path.as_str(), lines.clone()).key(key.as_deref());
             let again = match run.class(http.send(ask).await) {
@@ -160,7 +169,7 @@ pub async fn produce(run: Arc<Run>, mut http: Http, producer: u32, style: Style,
                 break;
             }
             if !once {
-                op = run.recorder.invoke(promise, &records);
+                op = run.invoke(promise, chosen, &records);
             }
         }
         seq += count;
@@ -204,22 +213,30 @@ pub struct Reader {
     reader: u32,
     partition: u32,
     last: bool,
+    /// It has not read yet.
+    fresh: bool,
 }
 
 impl Reader {
     /// A reader of a number of its own; `last`: it reads the whole partition when all is done.
     pub fn new(run: &Arc<Run>, http: Http, partition: u32, last: bool) -> Self {
         let reader = run.readers.fetch_add(1, Ordering::Relaxed) as u32;
-        Self { run: Arc::clone(run), http, reader, partition, last }
+        Self { run: Arc::clone(run), http, reader: READERS + reader, partition, last, fresh: true }
     }
 
     /// Reads one page, if somebody serves it.
     pub async fn page(&mut self, from: u64, limit: u64, wait: Duration) -> Option<Page> {
         let (partition, recorder) = (self.partition, &self.run.recorder);
-        let asked = Asked { reader: self.reader, last: self.last, at: recorder.now(), partition, from };
+        let seek = std::mem::take(&mut self.fresh) && from > 0;
+        let op = if seek {
+            recorder.seek(self.reader, self.last, partition, from)
+        } else {
+            recorder.ask(self.reader, self.last, partition, from)
+        };
         let wait_ms = wait.as_millis();
         let path = format!("/v1/topics/{TOPIC}/partitions/{partition}/records?offset={from}&limit={limit}&wait={wait_ms}ms");
         let Outcome::Ok(answer) = self.run.class(self.http.send(Ask::get(path)).await) else {
+            recorder.fail(op);
             self.http.turn();
             return None;
         };
@@ -227,7 +244,7 @@ impl Reader {
             self.run.world.violation(format!("not a page: {}", answer.text()));
             return None;
         };
-        recorder.read(asked, page.rows.iter().map(|(offset, value)| (*offset, &value[..])), page.end);
+        recorder.saw(op, page.rows.iter().map(|(offset, value)| (*offset, &value[..])), page.end);
         if page.next != from + page.rows.len() as u64 {
             self.run.world.violation(format!("a page from {from} on has {} records and goes on at {}", page.rows.len(), page.next));
         }

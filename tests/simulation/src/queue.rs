@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::Method;
-use lakefall_check::history::{RecordId, body, hash};
+use lakefall_check::history::{RecordId, Tape, body, hash};
 use lakefall_check::queues::history::{Dead, Delivered, End, LeaseId, MessageAt, OpId, Recorder, Sent, Status, Verb};
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ const PACE: Duration = Duration::from_millis(2_400);
 /// What all clients of the queue share.
 pub struct Run {
     /// Where they write down what happens.
-    pub recorder: Arc<Recorder>,
+    pub recorder: Recorder,
     /// The simulation.
     pub world: Arc<World>,
     /// How calls went.
@@ -49,8 +49,8 @@ pub struct Run {
 
 impl Run {
     /// Nothing was sent yet.
-    pub fn new(world: &Arc<World>, recorder: Arc<Recorder>) -> Arc<Self> {
-        let (stopped, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    pub fn new(world: &Arc<World>, tape: &Tape) -> Arc<Self> {
+        let (recorder, stopped, sent) = (Recorder::on(tape, QUEUE), AtomicBool::new(false), AtomicU64::new(0));
         Arc::new(Self { recorder, world: Arc::clone(world), tally: Tally::default(), stopped, sent })
     }
 
@@ -70,7 +70,7 @@ impl Run {
 
     fn class(&self, sent: Result<Answer, NoAnswer>) -> Outcome<Answer> {
         let outcome = class(sent, &[]);
-        self.tally.count(&outcome);
+        self.tally.count();
         if let Outcome::Wrong(answer) = &outcome {
             self.world.violation(format!("a request in order was refused with {}: {}", answer.status, answer.text()));
         }

@@ -13,6 +13,7 @@ use super::consumer::consume;
 use super::history::Recorder;
 use super::producer::{Style, produce};
 use crate::dice::Dice;
+use crate::history::Tape;
 use crate::load::Ways;
 
 /// Between two tries while nobody serves: the first, then twice as long each time up to the last.
@@ -41,8 +42,13 @@ pub struct Run {
 impl Run {
     /// A run on a queue that is there.
     pub fn new(queue: &'static str, lease: Duration, dead_letters: bool) -> Arc<Self> {
+        Self::on(&Tape::default(), queue, lease, dead_letters)
+    }
+
+    /// The same, on a tape that others write to as well.
+    pub fn on(tape: &Tape, queue: &'static str, lease: Duration, dead_letters: bool) -> Arc<Self> {
         let zero = AtomicU64::default;
-        let (stopped, recorder) = (AtomicBool::new(false), Recorder::default());
+        let (stopped, recorder) = (AtomicBool::new(false), Recorder::on(tape, queue));
         Arc::new(Self { recorder, queue, lease, dead_letters, stopped, sent: zero(), acked: zero(), refused: zero(), unknown: zero() })
     }
 
