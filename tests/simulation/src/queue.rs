@@ -92,7 +92,7 @@ fn path(rest: &str) -> String {
 
 /// Creates the queue.
 pub async fn create(run: &Run, http: &mut Http) {
-    let mut settings = json!({"lease": text(run.lease())});
+    let mut settings = json!({"lease": text(run.lease_time())});
     if let Some(attempts) = run.world.plan.max_attempts {
         settings["max_attempts"] = json!(attempts);
         settings["dead_letter"] = json!({"topic": DEAD});
@@ -240,14 +240,14 @@ pub async fn consume(run: Arc<Run>, mut http: Http, consumer: u32, mut dice: Dic
                 // It comes back when its lease is over.
                 81..=86 => {}
                 87..=92 => {
-                    late.push((time::elapsed() + run.lease() + dice.time(Duration::ZERO, Duration::from_millis(400)), message));
+                    late.push((time::elapsed() + run.lease_time() + dice.time(Duration::ZERO, Duration::from_millis(400)), message));
                 }
                 93..=97 => extend.push(message),
                 _ if run.world.plan.max_attempts.is_some() => settle(&run, &mut http, Verb::Reject, &[message], 1).await,
                 _ => settle(&run, &mut http, Verb::Extend(Duration::ZERO), &[message], 1).await,
             }
         }
-        settle(&run, &mut http, Verb::Extend(run.lease() * 2), &extend, 1).await;
+        settle(&run, &mut http, Verb::Extend(run.lease_time() * 2), &extend, 1).await;
         ack.extend(extend);
         settle(&run, &mut http, Verb::Ack, &ack, 3).await;
         let (due, rest) = late.into_iter().partition(|(due, _)| *due <= time::elapsed());
@@ -260,8 +260,8 @@ pub async fn consume(run: Arc<Run>, mut http: Http, consumer: u32, mut dice: Dic
 }
 
 async fn receive(run: &Run, http: &mut Http, max: u64, request: Option<&str>) -> Vec<Message> {
-    let op = run.recorder.receive(run.lease(), false);
-    let mut body = json!({"max": max, "wait": text(WAIT), "lease": text(run.lease())});
+    let op = run.recorder.receive(run.lease_time(), false);
+    let mut body = json!({"max": max, "wait": text(WAIT), "lease": text(run.lease_time())});
     if let Some(request) = request {
         body["request_id"] = json!(request);
     }
@@ -379,8 +379,8 @@ fn of_problem(item: &Value) -> Status {
 /// Receives and acknowledges until nothing is left, then reads the dead letters.
 pub async fn drain(run: &Run, http: &mut Http) {
     loop {
-        let op = run.recorder.receive(run.lease(), true);
-        let body = json!({"max": 500, "wait": "500ms", "lease": text(run.lease())});
+        let op = run.recorder.receive(run.lease_time(), true);
+        let body = json!({"max": 500, "wait": "500ms", "lease": text(run.lease_time())});
         match run.class(http.send(Ask::json(Method::POST, path("/receive"), &body)).await) {
             Outcome::Ok(answer) => {
                 let got = messages(&answer);
