@@ -108,12 +108,7 @@ pub struct Run {
 impl Run {
     /// A run on a topic that is there.
     pub fn new(topic: &'static str, partitions: u32) -> Arc<Self> {
-        Self::on(&Tape::default(), topic, partitions)
-    }
-
-    /// The same, on a tape that others write to as well.
-    pub fn on(tape: &Tape, topic: &'static str, partitions: u32) -> Arc<Self> {
-        let (recorder, tally) = (Recorder::on(tape, topic), Tally::default());
+        let (recorder, tally) = (Recorder::on(&Tape::default(), topic), Tally::default());
         Arc::new(Self { recorder, topic, partitions, tally, stopped: AtomicBool::new(false), acked: AtomicU64::new(0) })
     }
 
@@ -336,8 +331,7 @@ pub async fn stream(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, mut dic
         let acks = tokio::spawn(take_acks(Arc::clone(&run), request, open));
         while !run.is_stopped() {
             let record = record(producer, seq, &mut dice);
-            let promise = Promise { once: false, pipelined: true };
-            let op = run.invoke(promise, Some(producer % run.partitions), std::slice::from_ref(&record));
+            let op = run.recorder.invoke(Promise { once: false, pipelined: true }, std::slice::from_ref(&record));
             seq += 1;
             // Either end is gone when the connection broke: the record was perhaps sent, or never was.
             if invoked.send((op, Instant::now())).await.is_err() || lines.send(Ok(format!("{}\n", record.1))).await.is_err() {

@@ -42,13 +42,8 @@ pub struct Run {
 impl Run {
     /// A run on a queue that is there.
     pub fn new(queue: &'static str, lease: Duration, dead_letters: bool) -> Arc<Self> {
-        Self::on(&Tape::default(), queue, lease, dead_letters)
-    }
-
-    /// The same, on a tape that others write to as well.
-    pub fn on(tape: &Tape, queue: &'static str, lease: Duration, dead_letters: bool) -> Arc<Self> {
         let zero = AtomicU64::default;
-        let (stopped, recorder) = (AtomicBool::new(false), Recorder::on(tape, queue));
+        let (stopped, recorder) = (AtomicBool::new(false), Recorder::on(&Tape::default(), queue));
         Arc::new(Self { recorder, queue, lease, dead_letters, stopped, sent: zero(), acked: zero(), refused: zero(), unknown: zero() })
     }
 

@@ -14,7 +14,6 @@ use super::history::{Dead, Sent, Status, Verb};
 use super::load::Run;
 use super::producer::{Style, message};
 use crate::Client;
-use crate::checker::context;
 use crate::dice::Dice;
 use crate::history::RecordId;
 
@@ -46,8 +45,7 @@ pub async fn judge(test: &str, run: Arc<Run>, client: &Client, demands: Demands)
         let path = std::env::temp_dir().join(format!("lakefall-{test}-history.jsonl"));
         let kept =
             history.write(&path).map_or_else(|error| format!("the history could not be written: {error}"), |()| path.display().to_string());
-        let around = context(&report.violations[0].subject, &history.events);
-        panic!("{report}\n{:#?}\n{around:#?}\nhistory: {kept}", &report.violations[..report.violations.len().min(10)]);
+        panic!("{report}\n{:#?}\nhistory: {kept}", &report.violations[..report.violations.len().min(10)]);
     }
     report
 }

@@ -271,3 +271,18 @@ fn values_say_who_sent_them() {
     assert_ne!(hash(b"a"), hash(b"b"));
     assert_eq!(runs([(0, 1), (0, 2), (1, 3), (0, 3)]).len(), 3);
 }
+
+#[test]
+fn the_example_of_the_documentation_is_a_history_that_holds() {
+    let text = include_str!("../../../../docs/history-format.md");
+    let example = text.split("```jsonl\n").nth(1).unwrap().split("```").next().unwrap();
+    let history = read_back(example.as_bytes()).unwrap();
+    let report = crate::checker::judge(&history);
+    assert_eq!(report.violations, []);
+    assert_eq!((report.acked, history.events.len()), (3, 11));
+    // What is written is what is documented, field by field.
+    let mut written = Vec::new();
+    history.write_to(&mut written).unwrap();
+    let values = |text: &str| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<serde_json::Value>>();
+    assert_eq!(values(&String::from_utf8(written).unwrap()), values(example));
+}
