@@ -40,11 +40,13 @@ run: ## starts a server with all roles on http://127.0.0.1:8080
 bench: ## measures the codecs, then a release server on this machine (some minutes; see docs/benchmarks.md)
 	cargo bench -p lakefall-storage $(LOCKED)
 	cargo build --release -p lakefall $(LOCKED)
+	.ci/released $(TARGET)/release/lakefall
 	.ci/with-server $(TARGET)/release/lakefall .ci/bench $(TARGET)/release/lakefall
 	.ci/with-server $(TARGET)/release/lakefall .ci/bench-queues $(TARGET)/release/lakefall
 
 bench-cluster: ## measures a cluster over a real PostgreSQL and S3 server beside the embedded default (a few minutes)
 	cargo build --release -p lakefall $(LOCKED)
+	.ci/released $(TARGET)/release/lakefall
 	.ci/bench-cluster $(TARGET)/release/lakefall
 
 fuzz: ## fuzzes each decoder for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz

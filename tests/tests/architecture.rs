@@ -102,6 +102,8 @@ struct Package {
     is_room: bool,
     /// (name, is only for development)
     dependencies: Vec<(String, bool)>,
+    /// Features that it turns on: of what it depends on, and by its own features.
+    turns_on: Vec<String>,
 }
 
 fn root() -> PathBuf {
@@ -121,6 +123,11 @@ fn packages() -> Vec<Package> {
             name: text(&package["name"]),
             is_room: folder.parent().is_some_and(|parent| parent.ends_with("gateway/protocols")),
             dependencies: dependencies.iter().map(|d| (text(&d["name"]), d["kind"] == "dev")).collect(),
+            turns_on: {
+                let of_others = dependencies.iter().flat_map(|d| d["features"].as_array().unwrap());
+                let of_its_own = package["features"].as_object().unwrap().values().flat_map(|turned_on| turned_on.as_array().unwrap());
+                of_others.chain(of_its_own).map(text).collect()
+            },
             folder,
         }
     };
@@ -171,6 +178,7 @@ fn an_arrow_that_is_not_drawn_is_found() {
         folder: PathBuf::new(),
         is_room,
         dependencies: seen.iter().map(|name| ((*name).to_owned(), true)).collect(),
+        turns_on: Vec::new(),
     };
     let planted = [
         package("lakefall-queue", false, &["lakefall-service"]),
@@ -193,6 +201,22 @@ fn an_arrow_that_is_not_drawn_is_found() {
         "lakefall-servers must not see lakefall-queue",
     ];
     assert_eq!(wrong_arrows(&planted), expected);
+}
+
+/// What is released is built without the tests' crates: .ci/lints looks whether it is so, .ci/released looks into the executable.
+#[test]
+fn only_crates_of_tests_turn_on_kill_points_and_planted_bugs() {
+    let may = |package: &Package| package.folder.strip_prefix(root()).is_ok_and(|folder| folder.starts_with("tests"));
+    let armed = |feature: &&String| ["failpoints", "planted"].contains(&feature.rsplit('/').next().unwrap());
+    let packages = packages();
+    // A role's `failpoints` is the service's, and turned on by nobody but tests.
+    let forwards = |package: &Package, feature: &str| feature == "lakefall-service/failpoints" && !package.is_room;
+    let wrong = packages.iter().filter(|package| !may(package)).flat_map(|package| {
+        let armed = package.turns_on.iter().filter(armed).filter(|feature| !forwards(package, feature));
+        armed.map(|feature| format!("{} turns on {feature}", package.name))
+    });
+    assert_none("crates that arm what only tests may", wrong.collect());
+    assert!(packages.iter().any(|package| may(package) && package.turns_on.iter().any(|feature| feature == "failpoints")));
 }
 
 #[test]

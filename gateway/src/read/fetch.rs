@@ -7,6 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use lakefall_queue::error::Error;
 use lakefall_queue::ledger::{Extent, ObjectLevel};
+use lakefall_queue::planted::{self, Bug};
 use lakefall_queue::topic::Topic;
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord};
 use lakefall_service::blocking;
@@ -67,7 +68,10 @@ impl Reader {
                 return Ok(());
             }
             let batch_end = batch.base.plus(u64::from(batch.records));
-            let records = self.decode_batch(batch, at.partition, extent, at.next).await?;
+            let records = match self.decode_batch(batch, at.partition, extent, at.next).await {
+                Err(Error::DataUnavailable { .. }) if planted::is(Bug::CorruptBatchSkipped) => Vec::new(),
+                decoded => decoded?,
+            };
             take(pass, at, records.into_iter(), batch_end);
             pass.weigh();
         }

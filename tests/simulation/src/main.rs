@@ -6,6 +6,7 @@ mod determinism;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use lakefall_queue::planted;
 use lakefall_simulation::report::Outcome;
 use lakefall_simulation::run::run;
 use lakefall_simulation::seeds::{Seeds, this};
@@ -66,8 +67,9 @@ fn one(mut args: Args) -> Result<bool, String> {
     args.end()?;
     determinism::begin(seed);
     lakefall_service::blocking::do_on_the_spot();
-    if plant.is_some() {
-        return Err("no bugs can be planted yet".to_owned());
+    if let Some(bug) = plant.filter(|bug| !planted::plant(bug)) {
+        let known: Vec<&str> = planted::ALL.iter().map(|(name, _)| *name).collect();
+        return Err(format!("no bug is called {bug}: there are {}", known.join(", ")));
     }
     let outcome = run(seed, trace.as_deref()).map_err(|error| format!("the trace cannot be written: {error}"))?;
     if json {

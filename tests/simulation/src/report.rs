@@ -27,6 +27,8 @@ pub struct Outcome {
     pub let_go: u64,
     /// How often each kind of fault happened.
     pub faults: BTreeMap<String, u64>,
+    /// How often the planted bug was made.
+    pub planted: u64,
     /// The digest of the trace.
     pub digest: String,
 }
@@ -45,6 +47,7 @@ impl Outcome {
             "compacted": self.compacted,
             "let_go": self.let_go,
             "faults": self.faults,
+            "planted": self.planted,
             "digest": self.digest,
         })
     }
@@ -68,6 +71,7 @@ impl Outcome {
                 .iter()
                 .map(|(name, count)| Some((name.clone(), count.as_u64()?)))
                 .collect::<Option<_>>()?,
+            planted: number("planted")?,
             digest: text(&value["digest"])?,
         })
     }

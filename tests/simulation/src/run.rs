@@ -279,6 +279,7 @@ fn judge(world: &Arc<World>, loads: &Loads, tape: &Tape, inside: Inside, simulat
         compacted: inside.compacted as u64,
         let_go: inside.let_go as u64,
         faults: world.weather.counts().into_iter().map(|(fault, count): (Fault, u64)| (fault.to_string(), count)).collect(),
+        planted: lakefall_queue::planted::reached(),
         digest: format!("{digest:016x}"),
     }
 }

@@ -31,6 +31,25 @@ fn what_was_acknowledged_outlives_the_storm_of_every_seed() {
     assert!(summary.failed().next().is_none(), "{summary}");
 }
 
+/// Seeds within which each planted bug must be found.
+const WITHIN: u64 = 50;
+
+#[test]
+fn every_planted_bug_is_found() {
+    let from = given("LAKEFALL_TEST_SEED", FIRST);
+    let mut missed = Vec::new();
+    for (bug, _) in lakefall_queue::planted::ALL {
+        let seeds = Seeds { from, count: WITHIN, jobs: 2, plant: Some((*bug).to_owned()), until_found: true };
+        let summary = seeds.run(&executable());
+        let (tried, made) = (summary.outcomes.len(), summary.outcomes.iter().filter(|outcome| outcome.planted > 0).count());
+        match summary.failed().next() {
+            Some(found) => println!("{bug}: found by seed {} ({} of {tried} made it): {}", found.seed, made, found.violations[0]),
+            None => missed.push(format!("{bug}: not found by {tried} seeds, {made} of which made it")),
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
 #[test]
 fn the_same_seed_runs_the_same_way_twice_to_the_byte() {
     let folder = std::env::temp_dir().join(format!("lakefall-simulation-{}", std::process::id()));
