@@ -77,7 +77,7 @@ impl Run {
         outcome
     }
 
-    fn lease(&self) -> Duration {
+    fn lease_time(&self) -> Duration {
         self.world.plan.message_lease
     }
 }
