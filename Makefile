@@ -9,10 +9,13 @@ FUZZ_SECONDS ?= 60
 EXAMPLES ?= 20
 ROUNDS ?= 5
 OUTAGE_SECONDS ?= 60
+SEEDS ?= 1000
+FROM ?= 1
+JOBS ?= 2
 # In CI the lock file must be right as it is committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test cluster check run bench bench-cluster fuzz openapi schemathesis
+.PHONY: help test cluster simulate check run bench bench-cluster fuzz openapi schemathesis
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +27,10 @@ cluster: ## the tests of a cluster over PostgreSQL and S3, ROUNDS (5) of each in
 	@export LAKEFALL_TEST_ROUNDS=$(ROUNDS) LAKEFALL_TEST_OUTAGE_SECONDS=$(OUTAGE_SECONDS)
 	.ci/cluster $(LOCKED)
 
+simulate: ## SEEDS (1000) seeds of the simulation from FROM (1) on, JOBS (2) at once; tells how to replay those that find something
+	@cargo build -p lakefall-simulation --bin lakefall-simulate $(LOCKED)
+	$(TARGET)/debug/lakefall-simulate seeds --from $(FROM) --count $(SEEDS) --jobs $(JOBS)
+
 check: ## formatting and lints, as CI wants them
 	@.ci/lints $(LOCKED)
 
@@ -33,11 +40,13 @@ run: ## starts a server with all roles on http://127.0.0.1:8080
 bench: ## measures the codecs, then a release server on this machine (some minutes; see docs/benchmarks.md)
 	cargo bench -p lakefall-storage $(LOCKED)
 	cargo build --release -p lakefall $(LOCKED)
+	.ci/released $(TARGET)/release/lakefall
 	.ci/with-server $(TARGET)/release/lakefall .ci/bench $(TARGET)/release/lakefall
 	.ci/with-server $(TARGET)/release/lakefall .ci/bench-queues $(TARGET)/release/lakefall
 
 bench-cluster: ## measures a cluster over a real PostgreSQL and S3 server beside the embedded default (a few minutes)
 	cargo build --release -p lakefall $(LOCKED)
+	.ci/released $(TARGET)/release/lakefall
 	.ci/bench-cluster $(TARGET)/release/lakefall
 
 fuzz: ## fuzzes each decoder for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz
