@@ -9,10 +9,11 @@ FUZZ_SECONDS ?= 60
 EXAMPLES ?= 20
 ROUNDS ?= 5
 OUTAGE_SECONDS ?= 60
+MINUTES ?= 10
 # In CI the lock file must be right as it is committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test cluster check run bench bench-cluster fuzz openapi schemathesis
+.PHONY: help test cluster chaos check run bench bench-cluster fuzz openapi schemathesis
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +24,9 @@ test: ## builds everything once, then runs all tests: Rust, doc tests, requests 
 cluster: ## the tests of a cluster over PostgreSQL and S3, ROUNDS (5) of each instead of the few that `make test` has
 	@export LAKEFALL_TEST_ROUNDS=$(ROUNDS) LAKEFALL_TEST_OUTAGE_SECONDS=$(OUTAGE_SECONDS)
 	.ci/cluster $(LOCKED)
+
+chaos: ## faults for MINUTES (10) on a loaded cluster of real parts, then everything is read and judged; SEED repeats a run
+	@.ci/chaos $(LOCKED) -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only '$(ONLY)')
 
 check: ## formatting and lints, as CI wants them
 	@.ci/lints $(LOCKED)
