@@ -22,6 +22,7 @@ pub mod queues;
 pub mod raw;
 pub mod rows;
 pub mod server;
+pub mod small;
 pub mod verdict;
 
 pub use lakefall_check::{checker, history};

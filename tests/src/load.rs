@@ -14,7 +14,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::dice::Dice;
-use crate::history::{Asked, OpId, Promise, RecordId, Recorder, body};
+use crate::history::{Append, OpId, Promise, RecordId, Recorder, Tape, body, hash};
 use crate::{Answer, Client, Row};
 
 /// Between two tries while nobody serves: the first, then twice as long each time up to the last.
@@ -194,7 +194,7 @@ impl Run {
 
     /// The same with producers that send so much.
     pub fn shaped(topic: &'static str, partitions: u32, shape: Shape) -> Arc<Self> {
-        let (recorder, tally, pulse) = (Recorder::default(), Tally::default(), Pulse::default());
+        let (recorder, tally, pulse) = (Recorder::on(&Tape::default(), topic), Tally::default(), Pulse::default());
         Arc::new(Self { recorder, topic, partitions, shape, tally, pulse, stopped: AtomicBool::new(false), acked: AtomicU64::new(0) })
     }
 
@@ -222,6 +222,12 @@ impl Run {
             tokio::time::sleep(PAUSE).await;
         }
         began.elapsed()
+    }
+
+    /// Records are about to be sent, to a partition where the sender chose one.
+    fn invoke(&self, promise: Promise, partition: Option<u32>, records: &[(RecordId, String)]) -> OpId {
+        let records = records.iter().map(|(id, body)| (*id, hash(body.as_bytes()))).collect();
+        self.recorder.append(Append { partition, ..Append::new(self.recorder.topic().clone(), promise, records) })
     }
 
     /// A send that began at a moment is acknowledged.
@@ -361,8 +367,9 @@ pub async fn produce(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, style:
         let lines: String = records.iter().flat_map(|(_, body)| [body.as_str(), "\n"]).collect();
         let key = (style == Style::Keyed).then(|| format!("{producer}-{seq}"));
         let once = style != Style::Plain;
+        let chosen = (style != Style::Keyed).then_some(producer % run.partitions);
         let began = Instant::now();
-        let mut op = run.recorder.invoke(Promise { once, pipelined: false }, &records);
+        let mut op = run.invoke(Promise { once, pipelined: false }, chosen, &records);
         loop {
             let mut request = ways.now().values(run.topic, &query, lines.clone());
             if let Some(key) = &key {
@@ -392,7 +399,7 @@ pub async fn produce(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, style:
                 break;
             }
             if !once {
-                op = run.recorder.invoke(Promise { once, pipelined: false }, &records);
+                op = run.invoke(Promise { once, pipelined: false }, chosen, &records);
             }
         }
         seq += count;
@@ -475,37 +482,39 @@ async fn take_acks(run: Arc<Run>, request: reqwest::RequestBuilder, mut open: mp
 pub async fn tail(run: Arc<Run>, ways: impl Into<Ways>, reader: u32, partition: u32) {
     let (mut ways, mut at) = (ways.into(), 0);
     while !run.is_stopped() {
-        let asked = run.recorder.now();
+        let op = run.recorder.ask(reader, false, partition, at);
         // Nobody may serve at the moment: then ask again.
         let Ok(page) = ways.now().page(run.topic, partition, at, "&wait=200ms").await else {
+            run.recorder.fail(op);
             ways.turn();
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        run.recorder.read(Asked { reader, last: false, at: asked, partition, from: at }, page.rows.iter().map(Row::seen), page.end);
+        run.recorder.saw(op, page.rows.iter().map(Row::seen), page.end);
         assert_eq!(page.next, at + page.rows.len() as u64, "the page goes on elsewhere than it ends");
         at = page.next;
     }
 }
 
-/// Readers that go back have numbers from here on, a new one each time: nobody expects them to go on where they were.
-const REPLAYS: u32 = 1_000_000;
-/// Records of a page of theirs, pages in a row, and the pause before the next time.
+/// The number of the reader that goes back.
+const REPLAY: u32 = 900;
+/// Records of a page of its, pages in a row, and the pause before the next time.
 const REPLAYED: (u64, u64, Duration) = (500, 4, Duration::from_millis(150));
 
 /// Reads a few pages from somewhere, through one gateway after the other.
 pub async fn replay(run: Arc<Run>, mut ways: Ways, mut dice: Dice) {
     let (limit, pages, pause) = REPLAYED;
-    let mut reader = REPLAYS;
     let mut ends = vec![0; run.partitions as usize];
     while !run.is_stopped() {
         let partition = dice.between(0, u64::from(run.partitions) - 1) as u32;
         let mut at = dice.between(0, ends[partition as usize]);
-        reader += 1;
         for _ in 0..dice.between(1, pages) {
-            let asked = run.recorder.now();
-            let Ok(page) = ways.now().page_of(run.topic, partition, at, limit, "").await else { break };
-            run.recorder.read(Asked { reader, last: false, at: asked, partition, from: at }, page.rows.iter().map(Row::seen), page.end);
+            let op = run.recorder.seek(REPLAY, false, partition, at);
+            let Ok(page) = ways.now().page_of(run.topic, partition, at, limit, "").await else {
+                run.recorder.fail(op);
+                break;
+            };
+            run.recorder.saw(op, page.rows.iter().map(Row::seen), page.end);
             ends[partition as usize] = page.end;
             at = page.next;
         }

@@ -7,5 +7,9 @@
 
 pub mod checker;
 pub mod clock;
+pub mod file;
+pub mod generate;
 pub mod history;
+pub mod linearizable;
 pub mod queues;
+pub mod report;

@@ -18,12 +18,14 @@ pub(super) struct Calm {
 impl Calm {
     /// From now on.
     pub(super) fn begin(run: &Run) -> Self {
+        run.recorder.tape().calm(true);
         let (ok, other) = counts(run);
         Self { ok, other }
     }
 
     /// Until now.
     pub(super) fn end(&mut self, run: &Run) {
+        run.recorder.tape().calm(false);
         let (ok, other) = counts(run);
         (self.ok, self.other) = (ok - self.ok, other - self.other);
     }

@@ -18,7 +18,6 @@ use super::{ATTEMPTS, CALM, Rage, Settings, told};
 use crate::checker::{self, check};
 use crate::client::Endpoint;
 use crate::cluster::Role;
-use crate::history::Asked;
 use crate::load::{self, Load};
 use crate::process::Process;
 use crate::queues::checker::{Check, Demands};
@@ -157,19 +156,22 @@ async fn judge_log(run: Arc<load::Run>, fresh: &Client, others: &Client, faults:
         assert_eq!(start, 0, "nothing was trimmed");
         let (mut at, began) = (start, Instant::now());
         while at < end {
-            let asked = Asked { reader: LAST, last: true, at: run.recorder.now(), partition, from: at };
+            let op = run.recorder.ask(LAST, true, partition, at);
             match fresh.page(run.topic, partition, at, "").await {
                 Ok(page) => {
-                    run.recorder.read(asked, page.rows.iter().map(Row::seen), end);
+                    run.recorder.saw(op, page.rows.iter().map(Row::seen), end);
                     at = page.next;
                 }
-                Err(told) => assert!(began.elapsed() < DONE, "partition {partition} cannot be read from {at} on: {told}"),
+                Err(told) => {
+                    run.recorder.fail(op);
+                    assert!(began.elapsed() < DONE, "partition {partition} cannot be read from {at} on: {told}");
+                }
             }
         }
         if end <= LINES {
-            let asked = Asked { reader: LAST + 1, last: true, at: run.recorder.now(), partition, from: start };
+            let op = run.recorder.ask(LAST + 1, true, partition, start);
             let rows = others.read_lines(run.topic, partition, start).await;
-            run.recorder.read(asked, rows.iter().map(Row::seen), end);
+            run.recorder.saw(op, rows.iter().map(Row::seen), end);
         }
     }
     println!("chaos: {:?}", run.tally);

@@ -12,8 +12,7 @@ use super::finale::{by_name, strike_json};
 use super::matrix::{ROWS, Row};
 use super::world::Strike;
 use super::{Rage, Settings};
-use crate::checker;
-use crate::queues::checker as queues;
+use crate::checker::{self, Check};
 
 /// The report of a run.
 #[derive(Clone, Debug)]
@@ -25,7 +24,7 @@ pub struct Report {
     /// What was found; nothing if all promises held.
     pub violations: Vec<String>,
     /// Records and messages that were acknowledged.
-    pub acked: usize,
+    pub acked: u64,
     /// Faults that happened.
     pub faults: usize,
     /// Where it was written.
@@ -65,7 +64,7 @@ pub(super) struct Session<'s> {
     commit: String,
     machine: (usize, u64),
     log: Option<checker::Report>,
-    queues: BTreeMap<&'static str, queues::Report>,
+    queues: BTreeMap<&'static str, checker::Report>,
     invariants: Vec<Invariant>,
     violations: Vec<String>,
 }
@@ -81,7 +80,7 @@ impl<'s> Session<'s> {
         self.log = Some(report);
     }
 
-    pub(super) fn queue(&mut self, name: &'static str, report: queues::Report) {
+    pub(super) fn queue(&mut self, name: &'static str, report: checker::Report) {
         self.violations.extend(report.violations.iter().map(|violation| format!("queue {name}: {violation}")));
         self.queues.insert(name, report);
     }
@@ -106,7 +105,7 @@ impl<'s> Session<'s> {
             self.violations.push("a history was not judged".to_owned());
         }
         let log = self.log.clone().unwrap_or_default();
-        let acked = log.acked + self.queues.values().map(|queue| queue.acked).sum::<usize>();
+        let acked = log.acked + self.queues.values().map(|queue| queue.acked).sum::<u64>();
         let (json, text) = (self.json(&log, acked, &outcome), self.text(&log, acked, &outcome));
         let (violations, folder) = (self.violations, self.settings.out.clone());
         Report { json, text, violations, acked, faults: outcome.strikes.len(), folder }
@@ -121,28 +120,30 @@ impl<'s> Session<'s> {
         command
     }
 
-    fn lost(&self) -> usize {
-        let of_log = self.log.iter().flat_map(|log| &log.violations).filter(|v| matches!(v, checker::Violation::Lost(_))).count();
-        let of_queue = |v: &&queues::Violation| matches!(v, queues::Violation::Lost(..) | queues::Violation::Vanished(_));
-        of_log + self.queues.values().flat_map(|queue| &queue.violations).filter(of_queue).count()
+    /// The log's report and the queues'.
+    fn reports(&self) -> impl Iterator<Item = &checker::Report> {
+        self.log.iter().chain(self.queues.values())
     }
 
-    fn count(&self, is: impl Fn(&checker::Violation) -> bool) -> usize {
-        self.log.iter().flat_map(|log| &log.violations).filter(|violation| is(violation)).count()
+    fn lost(&self) -> u64 {
+        self.reports().map(checker::Report::lost).sum()
     }
 
-    fn count_queues(&self, is: impl Fn(&queues::Violation) -> bool) -> usize {
-        self.queues.values().flat_map(|queue| &queue.violations).filter(|violation| is(violation)).count()
+    /// Violations of some checks.
+    fn count(&self, checks: &[Check]) -> u64 {
+        let of = |report: &checker::Report| {
+            checks.iter().filter_map(|check| report.checks.get(check)).map(|count| count.violations).sum::<u64>()
+        };
+        self.reports().map(of).sum()
     }
 
-    fn json(&self, log: &checker::Report, acked: usize, outcome: &Outcome<'_>) -> Value {
-        use checker::Violation as V;
+    fn json(&self, log: &checker::Report, acked: u64, outcome: &Outcome<'_>) -> Value {
         let Outcome { rage, strikes, recovery, gaps, tally, memory } = outcome;
-        let queue = |report: &queues::Report| {
+        let queue = |report: &checker::Report| {
             json!({
                 "acked": report.acked, "deliveries": report.deliveries, "redeliveries": report.redeliveries, "dead": report.dead,
                 "unknown": report.unknown, "slowest_return_ms": report.slowest.as_millis() as u64,
-                "examined": report.examined.iter().map(|(check, count)| (format!("{check:?}"), json!(count))).collect::<serde_json::Map<_, _>>(),
+                "checks": report.checks.iter().map(|(check, count)| (format!("{check:?}"), json!(count.examined))).collect::<serde_json::Map<_, _>>(),
             })
         };
         let invariants = self.invariants.iter().map(|i| json!({"name": i.name, "what": i.what, "holds": i.holds, "told": i.told}));
@@ -154,14 +155,14 @@ impl<'s> Session<'s> {
             "acked": acked, "acked_during_faults": rage.acked, "lost": self.lost(), "lost_bound_95": bound(acked),
             "log": {
                 "acked": log.acked, "stored": log.stored, "honest_duplicates": log.honest_duplicates,
-                "forbidden_duplicates": self.count(|v| matches!(v, V::Duplicate(..))),
-                "order": self.count(|v| matches!(v, V::Order(..))), "gaps": self.count(|v| matches!(v, V::Gap(..) | V::Skipped(..))),
-                "phantoms": self.count(|v| matches!(v, V::Phantom(..))),
-                "disagreements": self.count(|v| matches!(v, V::Disagreement(..) | V::Invisible(..))),
+                "forbidden_duplicates": self.count(&[Check::H4, Check::Q6]),
+                "order": self.count(&[Check::H6, Check::Q5]), "gaps": self.count(&[Check::H5, Check::H7]),
+                "phantoms": self.count(&[Check::H2]), "disagreements": self.count(&[Check::H3]),
+                "checks": log.checks.iter().map(|(check, count)| (format!("{check:?}"), json!(count.examined))).collect::<serde_json::Map<_, _>>(),
                 "unknown_stored": log.unknown_stored, "unknown_absent": log.unknown_absent,
             },
             "queues": self.queues.iter().map(|(name, report)| ((*name).to_owned(), queue(report))).collect::<serde_json::Map<_, _>>(),
-            "double_deliveries": self.count_queues(|v| matches!(v, queues::Violation::DeliveredTwice(_))),
+            "double_deliveries": self.count(&[Check::Q2]),
             "faults": strikes.len(), "faults_by_name": by_name(strikes),
             "missed": rage.missed.iter().map(|(kind, why)| json!({"fault": kind.name, "why": why})).collect::<Vec<_>>(),
             "recovery": {
@@ -180,15 +181,14 @@ impl<'s> Session<'s> {
         })
     }
 
-    fn text(&self, log: &checker::Report, acked: usize, outcome: &Outcome<'_>) -> String {
+    fn text(&self, log: &checker::Report, acked: u64, outcome: &Outcome<'_>) -> String {
         let mut text = String::new();
         self.head(&mut text, log, acked, outcome).expect("a text takes everything");
         self.tables(&mut text, outcome).expect("a text takes everything");
         text
     }
 
-    fn head(&self, text: &mut String, log: &checker::Report, acked: usize, outcome: &Outcome<'_>) -> std::fmt::Result {
-        use checker::Violation as V;
+    fn head(&self, text: &mut String, log: &checker::Report, acked: u64, outcome: &Outcome<'_>) -> std::fmt::Result {
         let Outcome { rage, strikes, recovery, gaps, tally, memory } = outcome;
         let verdict =
             if self.violations.is_empty() { "all promises held".to_owned() } else { format!("{} violations", self.violations.len()) };
@@ -206,21 +206,12 @@ impl<'s> Session<'s> {
             rage.lasted.as_secs_f64(),
             rage.missed.len()
         )?;
-        let forbidden =
-            self.count(|v| matches!(v, V::Duplicate(..))) + self.count_queues(|v| matches!(v, queues::Violation::Duplicate(..)));
+        let forbidden = self.count(&[Check::H4, Check::Q6]);
         writeln!(text, "| duplicates | {forbidden} forbidden, {} honest |", log.honest_duplicates)?;
-        let order = self.count(|v| matches!(v, V::Order(..))) + self.count_queues(|v| matches!(v, queues::Violation::Overtaken(..)));
-        writeln!(text, "| out of order | {order} |")?;
-        writeln!(text, "| gaps, skips | {} |", self.count(|v| matches!(v, V::Gap(..) | V::Skipped(..))))?;
-        writeln!(
-            text,
-            "| phantoms, disagreements | {} |",
-            self.count(|v| matches!(v, V::Phantom(..) | V::Disagreement(..) | V::Invisible(..)))
-        )?;
-        let (double, leases) = (
-            self.count_queues(|v| matches!(v, queues::Violation::DeliveredTwice(_))),
-            self.queues.values().map(|queue| queue.deliveries).sum::<usize>(),
-        );
+        writeln!(text, "| out of order | {} |", self.count(&[Check::H6, Check::Q5]))?;
+        writeln!(text, "| gaps, skips, invisible acknowledgements | {} |", self.count(&[Check::H5, Check::H7]))?;
+        writeln!(text, "| phantoms, disagreements | {} |", self.count(&[Check::H2, Check::H3]))?;
+        let (double, leases) = (self.count(&[Check::Q2]), self.queues.values().map(|queue| queue.deliveries).sum::<u64>());
         writeln!(text, "| double deliveries while leased | {double} of {leases} leases |")?;
         writeln!(text, "| unknown outcomes of sends | {} were stored, {} were not |", log.unknown_stored, log.unknown_absent)?;
         let all = &recovery.all;
@@ -306,6 +297,6 @@ impl<'s> Session<'s> {
 }
 
 /// The rule of three: with none lost of so many, the true rate is below this with 95 % confidence.
-fn bound(acked: usize) -> f64 {
+fn bound(acked: u64) -> f64 {
     3.0 / acked.max(1) as f64
 }

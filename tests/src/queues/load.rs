@@ -13,6 +13,7 @@ use super::consumer::consume;
 use super::history::Recorder;
 use super::producer::{Style, produce};
 use crate::dice::Dice;
+use crate::history::Tape;
 use crate::load::Ways;
 
 /// Between two tries while nobody serves: the first, then twice as long each time up to the last.
@@ -51,7 +52,7 @@ impl Run {
     /// The same with senders of another pace.
     pub fn paced(queue: &'static str, lease: Duration, dead_letters: bool, pace_ms: u64) -> Arc<Self> {
         Arc::new(Self {
-            recorder: Recorder::default(),
+            recorder: Recorder::on(&Tape::default(), queue),
             queue,
             lease,
             dead_letters,
