@@ -12,10 +12,11 @@ OUTAGE_SECONDS ?= 60
 SEEDS ?= 1000
 FROM ?= 1
 JOBS ?= 2
+MINUTES ?= 10
 # In CI the lock file must be right as it is committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test cluster simulate check run bench bench-cluster fuzz openapi schemathesis
+.PHONY: help test cluster chaos simulate check run bench bench-cluster bench-tables fuzz openapi schemathesis
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +31,9 @@ cluster: ## the tests of a cluster over PostgreSQL and S3, ROUNDS (5) of each in
 simulate: ## SEEDS (1000) seeds of the simulation from FROM (1) on, JOBS (2) at once; tells how to replay those that find something
 	@cargo build -p lakefall-simulation --bin lakefall-simulate $(LOCKED)
 	$(TARGET)/debug/lakefall-simulate seeds --from $(FROM) --count $(SEEDS) --jobs $(JOBS)
+
+chaos: ## faults for MINUTES (10) on a loaded cluster of real parts, then everything is read and judged; SEED repeats a run
+	@.ci/chaos $(LOCKED) -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only '$(ONLY)')
 
 check: ## formatting and lints, as CI wants them
 	@.ci/lints $(LOCKED)
@@ -48,6 +52,10 @@ bench-cluster: ## measures a cluster over a real PostgreSQL and S3 server beside
 	cargo build --release -p lakefall $(LOCKED)
 	.ci/released $(TARGET)/release/lakefall
 	.ci/bench-cluster $(TARGET)/release/lakefall
+
+bench-tables: ## measures Parquet, replays and SQL beside DuckDB; FLIGHTS names the file of flights (some minutes)
+	cargo build --release -p lakefall $(LOCKED)
+	"$$(.ci/python)" .ci/bench-tables $(TARGET)/release/lakefall $(FLIGHTS)
 
 fuzz: ## fuzzes each decoder for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz
 	@if ! cargo +nightly fuzz --version >/dev/null 2>&1; then
