@@ -93,6 +93,13 @@ pub struct Row {
     pub value: Bytes,
 }
 
+impl Row {
+    /// What a history keeps of it: its offset, and the value's bytes.
+    pub fn seen(&self) -> (u64, &[u8]) {
+        (self.offset, &self.value)
+    }
+}
+
 /// A page of one partition.
 #[derive(Clone, Debug)]
 pub struct Page {

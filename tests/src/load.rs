@@ -14,8 +14,8 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::dice::Dice;
-use crate::history::{Asked, OpId, Promise, RecordId, Recorder, body};
-use crate::{Answer, Client};
+use crate::history::{Append, OpId, Promise, RecordId, Recorder, Tape, body, hash};
+use crate::{Answer, Client, Row};
 
 /// Between two tries while nobody serves: the first, then twice as long each time up to the last.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -108,7 +108,7 @@ pub struct Run {
 impl Run {
     /// A run on a topic that is there.
     pub fn new(topic: &'static str, partitions: u32) -> Arc<Self> {
-        let (recorder, tally) = (Recorder::default(), Tally::default());
+        let (recorder, tally) = (Recorder::on(&Tape::default(), topic), Tally::default());
         Arc::new(Self { recorder, topic, partitions, tally, stopped: AtomicBool::new(false), acked: AtomicU64::new(0) })
     }
 
@@ -136,6 +136,12 @@ impl Run {
             tokio::time::sleep(PAUSE).await;
         }
         began.elapsed()
+    }
+
+    /// Records are about to be sent, to a partition where the sender chose one.
+    fn invoke(&self, promise: Promise, partition: Option<u32>, records: &[(RecordId, String)]) -> OpId {
+        let records = records.iter().map(|(id, body)| (*id, hash(body.as_bytes()))).collect();
+        self.recorder.append(Append { partition, ..Append::new(self.recorder.topic().clone(), promise, records) })
     }
 
     /// A send that began at a moment is acknowledged.
@@ -261,8 +267,9 @@ pub async fn produce(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, style:
         let lines: String = records.iter().flat_map(|(_, body)| [body.as_str(), "\n"]).collect();
         let key = (style == Style::Keyed).then(|| format!("{producer}-{seq}"));
         let once = style != Style::Plain;
+        let chosen = (style != Style::Keyed).then_some(producer % run.partitions);
         let began = Instant::now();
-        let mut op = run.recorder.invoke(Promise { once, pipelined: false }, &records);
+        let mut op = run.invoke(Promise { once, pipelined: false }, chosen, &records);
         loop {
             let mut request = ways.now().values(run.topic, &query, lines.clone());
             if let Some(key) = &key {
@@ -292,7 +299,7 @@ pub async fn produce(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, style:
                 break;
             }
             if !once {
-                op = run.recorder.invoke(Promise { once, pipelined: false }, &records);
+                op = run.invoke(Promise { once, pipelined: false }, chosen, &records);
             }
         }
         seq += count;
@@ -372,14 +379,15 @@ async fn take_acks(run: Arc<Run>, request: reqwest::RequestBuilder, mut open: mp
 pub async fn tail(run: Arc<Run>, ways: impl Into<Ways>, reader: u32, partition: u32) {
     let (mut ways, mut at) = (ways.into(), 0);
     while !run.is_stopped() {
-        let asked = run.recorder.now();
+        let op = run.recorder.ask(reader, false, partition, at);
         // Nobody may serve at the moment: then ask again.
         let Ok(page) = ways.now().page(run.topic, partition, at, "&wait=200ms").await else {
+            run.recorder.fail(op);
             ways.turn();
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        run.recorder.read(Asked { reader, last: false, at: asked, partition, from: at }, &page.rows, page.end);
+        run.recorder.saw(op, page.rows.iter().map(Row::seen), page.end);
         assert_eq!(page.next, at + page.rows.len() as u64, "the page goes on elsewhere than it ends");
         at = page.next;
     }

@@ -144,7 +144,8 @@ impl Status {
     /// A partition that is listed no longer has nothing to do any more: all that it had waiting was rolled.
     fn pace_since(&self, earlier: &Self, pause: Duration) -> Pace {
         let now: BTreeMap<(&str, u32), &Row> = self.partitions.iter().map(|row| ((row.topic.as_str(), row.partition), row)).collect();
-        let progress = |row: &Row| now.get(&(row.topic.as_str(), row.partition)).map_or(row.end, |now| now.rolled).saturating_sub(row.rolled);
+        let progress =
+            |row: &Row| now.get(&(row.topic.as_str(), row.partition)).map_or(row.end, |now| now.rolled).saturating_sub(row.rolled);
         let records_per_second = earlier.partitions.iter().map(progress).sum::<u64>() as f64 / pause.as_secs_f64().max(1e-3);
         let records_waiting = self.partitions.iter().map(|row| row.end.saturating_sub(row.rolled)).sum();
         let eta_seconds = (records_per_second > 0.0).then(|| records_waiting as f64 / records_per_second);

@@ -65,7 +65,11 @@ impl Compactor {
                 };
                 let (old, left) = rest.split_at(made.inputs);
                 // Where keys are compacted, this says what was cleaned.
-                let settled = if topic.config.cleanup == Cleanup::Compact { None } else { plan::files(&files, Period::of(&topic.config.retention), now).settled };
+                let settled = if topic.config.cleanup == Cleanup::Compact {
+                    None
+                } else {
+                    plan::files(&files, Period::of(&topic.config.retention), now).settled
+                };
                 let end = old.last().map(Extent::end);
                 let rest_since = extents.iter().find(|extent| Some(extent.base_offset) == end).map(|extent| extent.appended_at);
                 files.push(self.publish(partition, Candidate { topic, old, written: made.written, settled, rest_since }, begun).await?);

@@ -9,6 +9,7 @@ use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, 
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, Field, Fields};
 use bytes::Bytes;
+use lakefall_check::generate::{Size, generate};
 use lakefall_gateway::engine::ReceiptKeys;
 use lakefall_gateway::{Receipt, Receipts};
 use lakefall_metadata::rpc::proto::{Answered, Answers, Ask, Asks, answered, ask};
@@ -44,7 +45,7 @@ pub struct Seed {
 
 /// All of them.
 pub fn seeds() -> Vec<Seed> {
-    let made: [(&'static str, Vec<(String, Vec<u8>)>); 9] = [
+    let made: [(&'static str, Vec<(String, Vec<u8>)>); 10] = [
         ("batch_decode", batches()),
         ("segment_decode", vec![("records".to_owned(), segment())]),
         ("parquet_read", files()),
@@ -54,6 +55,7 @@ pub fn seeds() -> Vec<Seed> {
         ("journal_entry", entries()),
         ("ledger_rows", rows()),
         ("rpc_message", messages()),
+        ("history", histories()),
     ];
     made.into_iter().flat_map(|(target, seeds)| seeds.into_iter().map(move |(name, bytes)| Seed { target, name, bytes })).collect()
 }
@@ -275,4 +277,14 @@ fn messages() -> Vec<(String, Vec<u8>)> {
     }
     made.push(named("answers", with_kind(1, &Answers { answers, now_ms: AT.as_millis(), stopping: false }.encode_to_vec())));
     made
+}
+
+/// Of runs in which everything held.
+fn histories() -> Vec<(String, Vec<u8>)> {
+    let of = |records, messages| {
+        let mut bytes = Vec::new();
+        generate(Size { records, batch: 5, messages }, &mut bytes).unwrap();
+        bytes
+    };
+    vec![named("records", of(40, 0)), named("messages", of(0, 20)), named("both", of(20, 20))]
 }

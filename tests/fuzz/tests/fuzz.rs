@@ -72,6 +72,7 @@ each!(
     ledger_rows,
     rpc_message,
     json_columns,
+    history,
 );
 
 /// Each target has a libFuzzer executable that does nothing but call it.

@@ -13,6 +13,7 @@ use super::consumer::consume;
 use super::history::Recorder;
 use super::producer::{Style, produce};
 use crate::dice::Dice;
+use crate::history::Tape;
 use crate::load::Ways;
 
 /// Between two tries while nobody serves: the first, then twice as long each time up to the last.
@@ -42,7 +43,7 @@ impl Run {
     /// A run on a queue that is there.
     pub fn new(queue: &'static str, lease: Duration, dead_letters: bool) -> Arc<Self> {
         let zero = AtomicU64::default;
-        let (stopped, recorder) = (AtomicBool::new(false), Recorder::default());
+        let (stopped, recorder) = (AtomicBool::new(false), Recorder::on(&Tape::default(), queue));
         Arc::new(Self { recorder, queue, lease, dead_letters, stopped, sent: zero(), acked: zero(), refused: zero(), unknown: zero() })
     }
 

@@ -6,6 +6,7 @@ mod batch;
 mod columns;
 mod decompress;
 mod filter;
+mod history;
 mod journal;
 pub(crate) mod ledger;
 mod parquet;
@@ -24,6 +25,7 @@ pub use self::batch::batch_decode;
 pub use self::columns::json_columns;
 pub use self::decompress::http_decompress;
 pub use self::filter::filter_expression;
+pub use self::history::history;
 pub(crate) use self::journal::rows_as_input;
 pub use self::journal::{journal_entry, ledger_rows};
 pub use self::parquet::parquet_read;
@@ -70,6 +72,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ledger_rows", run: ledger_rows, executions: 4_000, memory: 32 * MIB },
     Target { name: "rpc_message", run: rpc_message, executions: 6_000, memory: 16 * MIB },
     Target { name: "json_columns", run: json_columns, executions: 2_500, memory: 16 * MIB },
+    Target { name: "history", run: history, executions: 1_500, memory: 16 * MIB },
 ];
 
 /// The target of a name.
