@@ -155,6 +155,7 @@ fn stream(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
     writer.write(&batch).unwrap();
     writer.write(&batch.slice(1, 1)).unwrap();
     writer.finish().unwrap();
+    drop(writer);
     bytes
 }
 

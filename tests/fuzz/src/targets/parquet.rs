@@ -115,7 +115,7 @@ fn forged(input: &[u8]) -> Option<Vec<u8>> {
     let file = ParquetFile::open(&Bytes::copy_from_slice(&object), object.len() as u64).ok()?;
     for (key, ranges) in [
         (CHECKSUMS, file.row_groups().iter().map(|group| group.bytes.clone()).collect::<Vec<_>>()),
-        (b"lakefall.crc32c.data", file.row_groups().iter().map(|group| group.data_bytes.clone()).collect()),
+        (&b"lakefall.crc32c.data"[..], file.row_groups().iter().map(|group| group.data_bytes.clone()).collect()),
     ] {
         let Some(value) = value_at(&object, metadata, key) else { continue };
         for (number, range) in ranges.iter().enumerate() {

@@ -79,6 +79,6 @@ fn taken(schema: &Schema, value: &[u8]) {
     }
     let typed = TypedColumns::new(&Columns::new(columns)).expect("a schema's columns are columns");
     let (column, untyped) =
-        typed.column(&BinaryArray::from_vec(vec![&json]), &BooleanArray::from(vec![true])).expect("a column of one value");
+        typed.column(&BinaryArray::from_vec(vec![&*json]), &BooleanArray::from(vec![true])).expect("a column of one value");
     assert!(column.len() == 1 && untyped <= 1);
 }

@@ -47,7 +47,7 @@ fn resealed(input: &[u8]) -> Option<Vec<u8>> {
     seal_index(&mut object, start);
     let entries = object[start..footer].as_chunks::<ENTRY>().0.len();
     for entry in (0..entries).map(|number| start + number * ENTRY) {
-        let number = |at: usize| Some(usize::try_from(u64::from_be_bytes(object.get(at..at + 8)?.try_into().ok()?)).ok()?);
+        let number = |at: usize| usize::try_from(u64::from_be_bytes(object.get(at..at + 8)?.try_into().ok()?)).ok();
         let (Some(position), Some(length)) = (number(entry + 12), number(entry + 20)) else { continue };
         let Some(end) = position.checked_add(length).filter(|end| *end <= start) else { continue };
         let batch = u32::from_be_bytes(object.get(position + 8..position + 12).and_then(|at| at.try_into().ok()).unwrap_or_default());
