@@ -84,7 +84,7 @@ pub(crate) fn groups(known: Known) -> Vec<Vec<Command>> {
             Command::Retire { topic: known.topic, partition: P0, extents: vec![retired(0)] },
         ],
         vec![swap(known), Command::RefuseSegments { segments: vec![segment(70)] }],
-        vec![schema(r#"{"type":"object","required":[]}"#, 2), configure()],
+        vec![schema(r#"{"type":"object","required":[]}"#, 3), configure()],
         vec![cursor(Some(1)), Command::DeleteTopic { namespace: namespace(), name: orders(), condition: Precondition::Present }],
     ]
 }
