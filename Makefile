@@ -57,14 +57,8 @@ bench-tables: ## measures Parquet, replays and SQL beside DuckDB; FLIGHTS names 
 	cargo build --release -p lakefall $(LOCKED)
 	"$$(.ci/python)" .ci/bench-tables $(TARGET)/release/lakefall $(FLIGHTS)
 
-fuzz: ## fuzzes each decoder for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz
-	@if ! cargo +nightly fuzz --version >/dev/null 2>&1; then
-	    echo 'skipped: no nightly toolchain with cargo-fuzz (rustup toolchain install nightly; cargo install cargo-fuzz)'
-	    exit 0
-	fi
-	mkdir -p fuzz/target/corpus/batch_decode fuzz/target/corpus/segment_decode
-	cargo +nightly fuzz run batch_decode fuzz/target/corpus/batch_decode storage/tests/golden -- -max_total_time=$(FUZZ_SECONDS)
-	cargo +nightly fuzz run segment_decode fuzz/target/corpus/segment_decode storage/tests/frozen -- -max_total_time=$(FUZZ_SECONDS)
+fuzz: ## fuzzes each target for FUZZ_SECONDS (60), guided by coverage where there is a nightly toolchain with cargo-fuzz
+	@.ci/fuzz $(FUZZ_SECONDS)
 
 openapi: ## writes docs/openapi.json anew from the handlers
 	UPDATE_OPENAPI=1 cargo test -p lakefall-http --test openapi $(LOCKED)

@@ -29,6 +29,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     // For its feature `failpoints` alone, which a build of the workspace then has: nothing in it is used, see below.
     ("lakefall-tests", &["lakefall-service", CHECK]),
+    // It holds the readers of all of them against hostile bytes.
+    (
+        "lakefall-fuzz",
+        &["lakefall-queue", "lakefall-schema", "lakefall-storage", "lakefall-metadata", "lakefall-sql", "lakefall-gateway", CHECK, ROOMS],
+    ),
     (CHECK, &[]),
     (
         SIMULATION,
