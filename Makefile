@@ -12,13 +12,16 @@ OUTAGE_SECONDS ?= 60
 # In CI the lock file must be right as it is committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test cluster check run bench bench-cluster fuzz openapi schemathesis
+.PHONY: help test chart cluster check run bench bench-cluster fuzz openapi schemathesis
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 test: ## builds everything once, then runs all tests: Rust, doc tests, requests made from the OpenAPI document
 	@.ci/test $(LOCKED)
+
+chart: ## the tests of the Helm chart, with a real helm that is built with Go; UPDATE_GOLDEN=1 writes what it renders to anew
+	@.ci/chart
 
 cluster: ## the tests of a cluster over PostgreSQL and S3, ROUNDS (5) of each instead of the few that `make test` has
 	@export LAKEFALL_TEST_ROUNDS=$(ROUNDS) LAKEFALL_TEST_OUTAGE_SECONDS=$(OUTAGE_SECONDS)
