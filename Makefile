@@ -20,7 +20,7 @@ help: ## lists the targets
 test: ## builds everything once, then runs all tests: Rust, doc tests, requests made from the OpenAPI document
 	@.ci/test $(LOCKED)
 
-chart: ## the tests of the Helm chart, with a real helm that is built with Go; UPDATE_GOLDEN=1 writes what it renders to anew
+chart: ## the tests of the Helm chart, with the real helm, which is built with Go (.ci/chart --update writes what is made from values)
 	@.ci/chart
 
 cluster: ## the tests of a cluster over PostgreSQL and S3, ROUNDS (5) of each instead of the few that `make test` has

@@ -8,6 +8,11 @@ import tempfile
 
 import yaml
 
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm/lakefall"
 TESTS = ROOT / "helm/tests"
@@ -81,8 +86,6 @@ def role_pods(case):
 
 def settings(case, role):
     """The settings of a role as its ConfigMap has them, as (key with its section, value)."""
-    import tomllib
-
     file = next(one for one in of_kind(case, "ConfigMap") if one["metadata"]["labels"]["app.kubernetes.io/component"] == role and "lakefall.toml" in one["data"])
 
     def flat(tree, path=""):

@@ -115,7 +115,7 @@ def test_the_important_cases_render_as_they_did_when_somebody_last_looked():
             path.write_text(now)
         if not path.exists() or path.read_text() != now:
             stale.append(path.name)
-    assert not stale, f"{stale} differ: look at `git diff` after UPDATE_GOLDEN=1 .ci/chart important, and commit what is meant"
+    assert not stale, f"{stale} differ: look at `git diff` after .ci/chart --update, and commit what is meant"
 
 
 def test_values_that_cannot_be_meant_are_refused_by_name():

@@ -277,7 +277,7 @@ def main():
     stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         for path in stale:
-            print(f"{path.name} is not what helm/tools/dashboards.py makes: run it")
+            print(f"{path.name} is not what helm/tools/dashboards.py makes: run .ci/chart --update")
         return 1 if stale else 0
     for path in stale:
         path.write_text(made[path])

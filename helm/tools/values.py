@@ -252,7 +252,7 @@ def main():
     stale = [path for path, wanted in made.items() if not path.exists() or path.read_text() != wanted]
     if "--check" in sys.argv:
         for path in stale:
-            print(f"{path.relative_to(ROOT)} is not what values.yaml and docs/configuration.md make: run python3 helm/tools/values.py")
+            print(f"{path.relative_to(ROOT)} is not what values.yaml and docs/configuration.md make: run .ci/chart --update")
         return 1 if stale else 0
     for path in stale:
         path.write_text(made[path])
