@@ -9,7 +9,7 @@ import time
 import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-MODULES = ["rendering", "policies", "truth", "planted"]
+MODULES = ["rendering", "policies", "truth", "processes", "planted"]
 
 
 def main():
