@@ -87,7 +87,8 @@ def role_pods(case):
 
 def settings(case, role):
     """The settings of a role as its ConfigMap has them, as (key with its section, value)."""
-    file = next(one for one in of_kind(case, "ConfigMap") if one["metadata"]["labels"]["app.kubernetes.io/component"] == role and "lakefall.toml" in one["data"])
+    files = [one for one in of_kind(case, "ConfigMap") if "lakefall.toml" in one["data"]]
+    file = next(one for one in files if component(one["metadata"]["labels"]) == role)
 
     def flat(tree, path=""):
         for key, value in tree.items():

@@ -80,7 +80,12 @@ OVERVIEW = {
         ),
     ],
     "SQL": [
-        panel("Statements", "cps", (by("outcome", "lakefall_sql_statements_total"), "{{outcome}}"), (rate("lakefall_sql_turned_away_total"), "turned away")),
+        panel(
+            "Statements",
+            "cps",
+            (by("outcome", "lakefall_sql_statements_total"), "{{outcome}}"),
+            (rate("lakefall_sql_turned_away_total"), "turned away"),
+        ),
         panel("Time to the last row", "s", *quantiles("lakefall_sql_seconds")),
         panel("Bytes of objects read", "Bps", (rate("lakefall_sql_bytes_read_total"), "read")),
     ],
@@ -102,7 +107,12 @@ METADATA = {
         panel("Time of a checkpoint", "s", *quantiles("lakefall_metadata_checkpoint_seconds")),
     ],
     "Ownership": [
-        panel("Shards served", "short", (gauge("max by (pod)", "lakefall_metadata_shards_held"), "{{pod}}"), (gauge("sum", "lakefall_metadata_shards_held"), "all")),
+        panel(
+            "Shards served",
+            "short",
+            (gauge("max by (pod)", "lakefall_metadata_shards_held"), "{{pod}}"),
+            (gauge("sum", "lakefall_metadata_shards_held"), "all"),
+        ),
         panel(
             "Lost and given up",
             "cps",
@@ -198,7 +208,12 @@ RESOURCES = {
         panel("Memory", "bytes", (gauge("max by (pod)", "process_resident_memory_bytes"), "{{pod}}")),
         panel("Open files", "short", (gauge("max by (pod)", "process_open_fds"), "{{pod}}")),
         panel("Connections", "short", (gauge("max by (pod)", "lakefall_connections"), "{{pod}}")),
-        panel("Uploads under way", "short", (gauge("max by (pod)", "lakefall_uploads_in_flight"), "{{pod}}"), (gauge("max by (pod)", "lakefall_uploads_allowed"), "{{pod}} allowed")),
+        panel(
+            "Uploads under way",
+            "short",
+            (gauge("max by (pod)", "lakefall_uploads_in_flight"), "{{pod}}"),
+            (gauge("max by (pod)", "lakefall_uploads_allowed"), "{{pod}} allowed"),
+        ),
         panel("Statements of SQL", "short", (gauge("max by (pod)", "lakefall_sql_running"), "{{pod}}")),
     ],
     "Saturation": [
