@@ -16,13 +16,16 @@ MINUTES ?= 10
 # In CI the lock file must be right as it is committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test cluster chaos simulate check run bench bench-cluster bench-tables fuzz openapi schemathesis
+.PHONY: help test cluster chaos simulate check run bench bench-cluster bench-tables fuzz openapi schemathesis chart
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 test: ## builds everything once, then runs all tests: Rust, doc tests, requests made from the OpenAPI document
 	@.ci/test $(LOCKED)
+
+chart: ## the tests of the Helm chart, with the real helm, which is built with Go (.ci/chart --update writes what is made from values)
+	@.ci/chart
 
 cluster: ## the tests of a cluster over PostgreSQL and S3, ROUNDS (5) of each instead of the few that `make test` has
 	@export LAKEFALL_TEST_ROUNDS=$(ROUNDS) LAKEFALL_TEST_OUTAGE_SECONDS=$(OUTAGE_SECONDS)
