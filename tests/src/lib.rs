@@ -9,6 +9,7 @@
     reason = "only tests use it: a test fails where it stands, and tells what it saw"
 )]
 
+pub mod chaos;
 pub mod client;
 pub mod clocks;
 pub mod cluster;
