@@ -86,7 +86,7 @@ impl State {
 
     /// Whether these rows stand from an offset on.
     fn has(&self, from: u64, rows: &[Seen]) -> bool {
-        let in_order = rows.iter().zip(from..).all(|(row, offset)| row.offset == offset);
+        let in_order = rows.iter().zip(0..).all(|(row, nth)| from.checked_add(nth) == Some(row.offset));
         let mut stored = self.last.as_deref();
         in_order
             && rows.iter().rev().all(|row| {
