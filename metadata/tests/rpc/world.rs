@@ -190,7 +190,8 @@ impl World {
         };
         let (tasks, leave, stop) = (Tasks::new(), CancellationToken::new(), CancellationToken::new());
         let ambient = Ambient { clock: Arc::clone(&self.clock), ..system_ambient() };
-        let peers: Arc<dyn Peers> = if self.leased { Arc::new(RpcPeers::new(&self.client, Dialing::Tcp).unwrap()) } else { Arc::new(NoPeers) };
+        let peers: Arc<dyn Peers> =
+            if self.leased { Arc::new(RpcPeers::new(&self.client, Dialing::Tcp).unwrap()) } else { Arc::new(NoPeers) };
         let node = Node::join(handle, self.config.clone(), ambient, &tasks, leave.clone(), Membership { me, peers }).await.unwrap();
         node.ready().await;
         let held = Arc::new(Held {
