@@ -29,6 +29,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     // For its feature `failpoints` alone, which a build of the workspace then has: nothing in it is used, see below.
     ("lakefall-tests", &["lakefall-service"]),
+    // The protocol is the ledger's: who serves it and who asks it are modelled.
+    ("lakefall-model", &["lakefall-queue"]),
     (SERVERS, &[]),
 ];
 /// Real servers for tests: any crate may see it for development, and it sees none.
@@ -54,6 +56,7 @@ const HOMES: &[(&str, &str)] = &[
     ("hmac", "lakefall-gateway"),
     ("clap", "lakefall"),
     ("rustyline", "lakefall"),
+    ("stateright", "lakefall-model"),
 ];
 
 /// What production code does not contain, as it ends the process, hides a warning, or is not finished.
