@@ -13,6 +13,7 @@ use lakefall_queue::ledger::key::{TABLES, parquet_id};
 use lakefall_queue::ledger::{Answer, Command, Query, Reply};
 use lakefall_queue::planted::{self, Bug};
 use lakefall_queue::{SegmentId, ShardId, Timestamp};
+use lakefall_service::blocking;
 use lakefall_storage::store::ObjectInfo;
 
 use super::{CollectError, Collector, staging, unexpected};
@@ -246,7 +247,7 @@ impl Collector {
     }
 
     async fn sweep_staging(&self, folder: PathBuf, horizon: Timestamp) -> Result<u64, CollectError> {
-        let removed = tokio::task::spawn_blocking(move || staging::remove(&folder, horizon)).await;
+        let removed = blocking::run(move || staging::remove(&folder, horizon)).await;
         let removed = removed.map_err(|error| CollectError::Defect(error.to_string()))?;
         let removed = removed.map_err(|error| CollectError::Folder(error.to_string()))?;
         ::metrics::counter!(names::STAGING_FILES).increment(removed);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use lakefall_queue::SegmentId;
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::planted::{self, Bug};
-use lakefall_service::failpoint;
+use lakefall_service::{blocking, failpoint};
 use lakefall_storage::store::StoreError;
 
 use super::build::{Built, build};
@@ -95,10 +95,10 @@ async fn store(shared: &Arc<Shared>, id: SegmentId, submissions: Vec<Submission>
     let (pending, built) = if small {
         work()
     } else {
-        match tokio::task::spawn_blocking(work).await {
+        match blocking::run(work).await {
             Ok(done) => done,
             // Only a panic ends here, and the submissions went with it: their callers see a dropped channel.
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            Err(panic) => panic.resume(),
         }
     };
     let stored = match built {

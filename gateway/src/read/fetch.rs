@@ -10,6 +10,7 @@ use lakefall_queue::ledger::{Extent, ObjectLevel};
 use lakefall_queue::planted::{self, Bug};
 use lakefall_queue::topic::Topic;
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord};
+use lakefall_service::blocking;
 use lakefall_storage::batch::{BatchError, BatchHeader, DecodeContext, decode};
 use lakefall_storage::cache::Pool;
 use lakefall_storage::store::StoreError;
@@ -196,7 +197,7 @@ impl Reader {
         if self.is_old(extent) {
             return self.replays.run(work).await.map_err(|error| Error::Internal(error.to_string()));
         }
-        tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(error.to_string()))
+        blocking::run(work).await.map_err(|error| Error::Internal(error.to_string()))
     }
 
     /// R8: an object that is missing though the ledger refers to it is looked up once more, and not from memory. Then it is
