@@ -437,8 +437,12 @@ pub async fn stream(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, mut dic
             let op = run.recorder.invoke(Promise { once: false, pipelined: true }, std::slice::from_ref(&record));
             seq += 1;
             // Either end is gone when the connection broke: the record was perhaps sent, or never was.
-            if invoked.send((op, Instant::now())).await.is_err() || lines.send(Ok(format!("{}\n", record.1))).await.is_err() {
+            if invoked.send((op, Instant::now())).await.is_err() {
                 run.recorder.info(op);
+                break;
+            }
+            // From here on it is told of by who takes acknowledgements.
+            if lines.send(Ok(format!("{}\n", record.1))).await.is_err() {
                 break;
             }
         }
