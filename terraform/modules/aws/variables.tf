@@ -47,7 +47,7 @@ variable "prefix" {
 variable "noncurrent_days" {
   description = "How many days a deleted or overwritten object can still be got back, and is still paid for. At least as long as backups of the database are kept, or a restored database misses objects."
   type        = number
-  default     = 14
+  default     = 7
 
   validation {
     condition     = var.noncurrent_days >= 1 && var.noncurrent_days <= 365 && floor(var.noncurrent_days) == var.noncurrent_days
@@ -273,7 +273,7 @@ variable "rds_storage_gib" {
 variable "backup_retention_days" {
   description = "Days that a point-in-time restore of the database can go back."
   type        = number
-  default     = 14
+  default     = 7
 
   validation {
     condition     = var.backup_retention_days >= 1 && var.backup_retention_days <= 35

@@ -75,7 +75,7 @@ variable "allowed_subnet_ids" {
 variable "noncurrent_days" {
   description = "How many days a deleted or overwritten blob can still be got back, and is still paid for. At least as long as backups of the database are kept."
   type        = number
-  default     = 14
+  default     = 7
 
   validation {
     condition     = var.noncurrent_days >= 1 && var.noncurrent_days <= 365
@@ -190,7 +190,7 @@ variable "database_password" {
 variable "backup_retention_days" {
   description = "Days that a point-in-time restore of the database can go back."
   type        = number
-  default     = 14
+  default     = 7
 
   validation {
     condition     = var.backup_retention_days >= 7 && var.backup_retention_days <= 35

@@ -65,7 +65,7 @@ variable "prefix" {
 variable "noncurrent_days" {
   description = "How many days a deleted or overwritten object can still be got back, and is still paid for. At least as long as backups of the database are kept."
   type        = number
-  default     = 14
+  default     = 7
 
   validation {
     condition     = var.noncurrent_days >= 1 && var.noncurrent_days <= 365
