@@ -7,6 +7,8 @@ import json
 import re
 import unittest
 
+import jsonschema
+
 import modules
 from policy import decide
 
@@ -326,6 +328,15 @@ class Azure(unittest.TestCase):
 
     def test_the_first_password_is_in_no_state(self):
         self.assertNotIn("not-a-secret-but-long", json.dumps(modules.state("azure", self.RUN)))
+
+
+class TheRelease(unittest.TestCase):
+    def test_the_chart_takes_what_the_module_sets(self):
+        schema = modules.ROOT.parent / "helm/lakefall/values.schema.json"
+        if not schema.exists():
+            self.skipTest("the chart is not here")
+        for run in ("what_the_cloud_made_comes_to_the_chart", "everything_that_can_be_set"):
+            jsonschema.validate(json.loads(modules.outputs("helm", run)["values"]), json.loads(schema.read_text()))
 
 
 class TextsOfTheModules(unittest.TestCase):

@@ -41,7 +41,8 @@ resource "helm_release" "this" {
   chart     = var.chart
   version   = var.chart_version
 
-  values = concat([yamlencode(local.set)], var.values)
+  # JSON is YAML, too.
+  values = concat([jsonencode(local.set)], var.values)
 
   # A release that does not become ready is put back to what ran before.
   atomic          = true

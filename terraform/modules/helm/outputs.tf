@@ -4,8 +4,8 @@ output "api" {
 }
 
 output "values" {
-  description = "The values that are set here, for review."
-  value       = yamlencode(local.set)
+  description = "The values that are set here, as JSON, for review."
+  value       = jsonencode(local.set)
 }
 
 output "status" {

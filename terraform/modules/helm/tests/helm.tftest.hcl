@@ -17,18 +17,31 @@ run "what_the_cloud_made_comes_to_the_chart" {
   }
 
   assert {
-    condition     = yamldecode(output.values).config.store.url == "s3://acme-lakefall" && yamldecode(output.values).config.store.region == "eu-central-1"
+    condition     = jsondecode(output.values).config.store.url == "s3://acme-lakefall" && jsondecode(output.values).config.store.region == "eu-central-1"
     error_message = output.values
   }
 
   assert {
-    condition     = yamldecode(output.values).gateway.serviceAccount.annotations["eks.amazonaws.com/role-arn"] == "arn:aws:iam::1:role/gateway"
+    condition     = jsondecode(output.values).gateway.serviceAccount.annotations["eks.amazonaws.com/role-arn"] == "arn:aws:iam::1:role/gateway"
     error_message = output.values
   }
 
   assert {
-    condition     = yamldecode(output.values).secrets.token.existingSecret == "lakefall-token" && helm_release.this.values[1] == "gateway: {replicas: 5}"
+    condition     = jsondecode(output.values).secrets.token.existingSecret == "lakefall-token" && helm_release.this.values[1] == "gateway: {replicas: 5}"
     error_message = output.values
+  }
+}
+
+run "everything_that_can_be_set" {
+  variables {
+    service_account_annotations = { gateway = { a = "b" }, metadata = { a = "b" }, compactor = { a = "b" } }
+    store_environment           = { AZURE_STORAGE_ACCOUNT_NAME = "acme" }
+    pod_labels                  = { "azure.workload.identity/use" = "true" }
+    cloud_identity              = "gke"
+    migration_url               = "postgres://owner@db:5432/lakefall"
+    migration_secret            = "owner"
+    database_ca_config_map      = "rds-ca"
+    image                       = { repository = "registry.example/lakefall", tag = "0.1.0" }
   }
 }
 
