@@ -35,17 +35,22 @@ exec chroot $AS "$root" /usr/bin/lakefall "$@"
 """
 
 
+def setUpModule():
+    """Makes the image once."""
+    Image.folder = Path(tempfile.mkdtemp(prefix="lakefall-image."))
+    unittest.addModuleCleanup(shutil.rmtree, Image.folder, ignore_errors=True)
+    made = subprocess.run([ROOT / ".ci/rootfs", EXECUTABLE, Image.folder], stdout=subprocess.PIPE, text=True)
+    print(made.stdout, file=sys.stderr)
+    assert made.returncode == 0, made.returncode
+    Image.rootfs = Image.folder / "rootfs"
+    with tarfile.open(Image.folder / "lakefall.oci.tar") as tar:
+        Image.files = {entry.name: tar.extractfile(entry).read() for entry in tar.getmembers()}
+
+
 class Image(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.folder = Path(tempfile.mkdtemp(prefix="lakefall-image."))
-        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
-        made = subprocess.run([ROOT / ".ci/rootfs", EXECUTABLE, cls.folder], stdout=subprocess.PIPE, text=True)
-        print(made.stdout, file=sys.stderr)
-        assert made.returncode == 0, made.returncode
-        cls.rootfs = cls.folder / "rootfs"
-        with tarfile.open(cls.folder / "lakefall.oci.tar") as tar:
-            cls.files = {entry.name: tar.extractfile(entry).read() for entry in tar.getmembers()}
+    folder: Path
+    rootfs: Path
+    files: dict[str, bytes]
 
     def blob(self, described: dict) -> bytes:
         content = self.files["blobs/" + described["digest"].replace(":", "/")]

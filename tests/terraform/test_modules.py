@@ -250,9 +250,12 @@ class RolesOfAwsAreAssumedByTheirServiceAccountsOnly(unittest.TestCase):
             self.assertEqual(conditions["aws:RequestTag/kubernetes-service-account"], name)
             self.assertEqual(conditions["aws:RequestTag/eks-cluster-name"], "production")
 
-    def test_by_tasks_of_the_same_account(self):
-        for (statement,) in self.trust("no_database_and_tasks_instead_of_pods").values():
-            self.assertEqual(statement["Condition"], {"StringEquals": {"aws:SourceAccount": "123456789012"}})
+    def test_by_tasks_of_the_same_account_and_by_machines(self):
+        for tasks, machines in self.trust("no_database_and_tasks_instead_of_pods").values():
+            self.assertEqual(tasks["Principal"], {"Service": "ecs-tasks.amazonaws.com"})
+            self.assertEqual(tasks["Condition"], {"StringEquals": {"aws:SourceAccount": "123456789012"}})
+            self.assertEqual(machines["Principal"], {"Service": "ec2.amazonaws.com"})
+            self.assertNotIn("Condition", machines, "machines come without their account: nobody could assume the role")
 
 
 class GoogleCloud(unittest.TestCase):

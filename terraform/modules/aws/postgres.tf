@@ -15,10 +15,10 @@ locals {
   major        = split(".", var.postgres_version)[0]
   port         = 5432
 
+  # Slow statements are not logged: their parameters would be, too, which hold tenants' names.
   parameters = {
-    "rds.force_ssl"              = { value = "1", apply = "immediate" }
-    "synchronous_commit"         = { value = "on", apply = "immediate" }
-    "log_min_duration_statement" = { value = "1000", apply = "immediate" }
+    "rds.force_ssl"      = { value = "1", apply = "immediate" }
+    "synchronous_commit" = { value = "on", apply = "immediate" }
   }
 
   database_host = (

@@ -43,13 +43,16 @@ locals {
             }
           }
         }],
-        length(var.trusted_services) == 0 ? [] : [{
-          Sid       = "Services"
-          Effect    = "Allow"
-          Action    = ["sts:AssumeRole"]
-          Principal = { Service = var.trusted_services }
-          Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
-        }],
+        [for service in var.trusted_services : merge(
+          {
+            Sid       = service == "ec2.amazonaws.com" ? "Machines" : "Tasks"
+            Effect    = "Allow"
+            Action    = ["sts:AssumeRole"]
+            Principal = { Service = service }
+          },
+          # Machines come without their account; only who may pass the role in this account can give it to one.
+          service == "ec2.amazonaws.com" ? {} : { Condition = { StringEquals = { "aws:SourceAccount" = local.account } } },
+        )],
       )
     }
   }

@@ -41,7 +41,7 @@ resource "azurerm_postgresql_flexible_server" "this" {
 }
 
 resource "azurerm_postgresql_flexible_server_configuration" "this" {
-  for_each = var.database == "flexible" ? { require_secure_transport = "on", synchronous_commit = "on", log_min_duration_statement = "1000" } : {}
+  for_each = var.database == "flexible" ? { require_secure_transport = "on", synchronous_commit = "on" } : {}
 
   server_id = azurerm_postgresql_flexible_server.this[0].id
   name      = each.key

@@ -34,11 +34,6 @@ resource "google_sql_database_instance" "this" {
         retained_backups = 14
       }
     }
-
-    database_flags {
-      name  = "log_min_duration_statement"
-      value = "1000"
-    }
   }
 
   lifecycle {

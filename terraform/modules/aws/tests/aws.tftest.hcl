@@ -87,7 +87,7 @@ run "rds_with_pod_identity_below_a_prefix" {
 run "no_database_and_tasks_instead_of_pods" {
   variables {
     database         = "none"
-    trusted_services = ["ecs-tasks.amazonaws.com"]
+    trusted_services = ["ecs-tasks.amazonaws.com", "ec2.amazonaws.com"]
     vpc_id           = null
     subnet_ids       = []
     force_destroy    = true
