@@ -83,7 +83,7 @@ fn meaning(says: &str) -> &str {
         Some((_, more)) => told_bounds(says).is_none_or(|bounds| more.trim_end_matches('.') != bounds),
         None => false,
     };
-    if says_more || tail.contains(": ") || tail.contains(". ") { says } else { before.trim_end() }
+    if says_more || [": ", ". ", ", "].iter().any(|more| tail.contains(more)) { says } else { before.trim_end() }
 }
 
 fn allowed(key: &str, of_type: &str, says: &str, ranges: &BTreeMap<&str, (u64, u64)>) -> String {
@@ -218,5 +218,6 @@ fn what_a_description_ends_with_is_taken_for_bounds_only_if_it_is() {
     assert_eq!(told_bounds("At once. Default 2; 1 to `uploads.max`."), None);
     assert_eq!(meaning("Most. Default 2; 1 to 100."), "Most.");
     assert_eq!(meaning("Room. Default 2; 1 to 100, at least `x`."), "Room. Default 2; 1 to 100, at least `x`.");
+    assert_eq!(meaning("Ledgers. Default 16, in dev 1; 1 to 1,024."), "Ledgers. Default 16, in dev 1; 1 to 1,024.");
     assert_eq!(meaning("The region. Default none: the store's own."), "The region. Default none: the store's own.");
 }
