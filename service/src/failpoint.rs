@@ -3,7 +3,8 @@
 //!
 //! With it, `LAKEFALL_FAILPOINTS` names what happens where, separated by commas: `k5=kill` kills the process (SIGKILL) at its
 //! first pass of `k5`, `k5=kill:20` at the twentieth, `k4=stop:3` stops it (SIGSTOP), `k2=sleep:1:500` holds the first pass for
-//! 500 ms.
+//! 500 ms. `@/path` names a file that holds such a text and is looked at again and again: what is written into it holds within
+//! tens of milliseconds, in a process that runs already, and passes are counted from then on.
 
 /// The variable that arms them. Known to every executable, so that none takes it for a setting.
 pub const VARIABLE: &str = "LAKEFALL_FAILPOINTS";
@@ -19,11 +20,15 @@ pub use armed::hit;
 #[cfg(feature = "failpoints")]
 mod armed {
     use std::collections::HashMap;
-    use std::sync::OnceLock;
+    use std::path::PathBuf;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Arc, OnceLock, PoisonError, RwLock};
     use std::time::Duration;
 
     use rustix::process::{Signal, getpid, kill_process};
+
+    /// Between two looks at a file of points.
+    const LOOK: Duration = Duration::from_millis(20);
 
     struct Point {
         action: Action,
@@ -37,12 +42,14 @@ mod armed {
         Sleep(Duration),
     }
 
-    static POINTS: OnceLock<HashMap<String, Point>> = OnceLock::new();
+    type Points = HashMap<String, Arc<Point>>;
+
+    static POINTS: OnceLock<RwLock<Points>> = OnceLock::new();
 
     /// Passes the place called `name`.
     pub fn hit(name: &'static str) {
-        let points = POINTS.get_or_init(|| std::env::var(super::VARIABLE).map(|text| parse(&text)).unwrap_or_default());
-        let Some(point) = points.get(name) else { return };
+        let points = POINTS.get_or_init(|| RwLock::new(first()));
+        let Some(point) = points.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned() else { return };
         if point.passed.fetch_add(1, Ordering::SeqCst) + 1 != point.at {
             return;
         }
@@ -57,11 +64,34 @@ mod armed {
         }
     }
 
-    fn parse(text: &str) -> HashMap<String, Point> {
+    fn first() -> Points {
+        let text = std::env::var(super::VARIABLE).unwrap_or_default();
+        let Some(path) = text.strip_prefix('@').map(PathBuf::from) else { return parse(&text) };
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let points = parse(&text);
+        std::thread::spawn(move || follow(&path, text));
+        points
+    }
+
+    /// Takes over what a file holds whenever it is another text.
+    fn follow(path: &std::path::Path, mut known: String) {
+        loop {
+            std::thread::sleep(LOOK);
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            if text != known
+                && let Some(points) = POINTS.get()
+            {
+                *points.write().unwrap_or_else(PoisonError::into_inner) = parse(&text);
+                known = text;
+            }
+        }
+    }
+
+    fn parse(text: &str) -> Points {
         text.split(',').filter_map(parse_one).collect()
     }
 
-    fn parse_one(text: &str) -> Option<(String, Point)> {
+    fn parse_one(text: &str) -> Option<(String, Arc<Point>)> {
         let (name, rest) = text.trim().split_once('=')?;
         let mut rest = rest.split(':');
         let action = rest.next()?;
@@ -72,7 +102,7 @@ mod armed {
             "sleep" => Action::Sleep(Duration::from_millis(rest.next()?.parse().ok()?)),
             _ => return None,
         };
-        Some((name.to_owned(), Point { action, at, passed: AtomicU64::new(0) }))
+        Some((name.to_owned(), Arc::new(Point { action, at, passed: AtomicU64::new(0) })))
     }
 
     #[cfg(test)]
@@ -83,8 +113,8 @@ mod armed {
         fn points_are_read_with_their_action_and_pass() {
             let points = parse("k5=kill:20, k2=sleep:1:500,k4=stop,nonsense,k1=dance");
             assert_eq!(points.len(), 3);
-            assert!(matches!(points["k5"], Point { action: Action::Signal(Signal::KILL), at: 20, .. }));
-            assert!(matches!(points["k4"], Point { action: Action::Signal(Signal::STOP), at: 1, .. }));
+            assert!(matches!(*points["k5"], Point { action: Action::Signal(Signal::KILL), at: 20, .. }));
+            assert!(matches!(*points["k4"], Point { action: Action::Signal(Signal::STOP), at: 1, .. }));
             assert!(matches!(points["k2"].action, Action::Sleep(time) if time == Duration::from_millis(500)));
         }
     }

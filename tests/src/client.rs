@@ -18,7 +18,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// Longest time without a record for who reads a whole partition: beyond, the end that is told is never reached.
 const PROGRESS: Duration = Duration::from_secs(30);
 /// Records asked for in one page.
-const PAGE: usize = 5_000;
+const PAGE: u64 = 5_000;
 
 /// Where the server is: changes when it is started again.
 #[derive(Clone, Debug, Default)]
@@ -91,6 +91,13 @@ pub struct Row {
     pub offset: u64,
     /// The value's bytes: JSON as it stands.
     pub value: Bytes,
+}
+
+impl Row {
+    /// What a history keeps of it: its offset, and the value's bytes.
+    pub fn seen(&self) -> (u64, &[u8]) {
+        (self.offset, &self.value)
+    }
 }
 
 /// A page of one partition.
@@ -204,7 +211,12 @@ impl Client {
 
     /// One page of a partition.
     pub async fn page(&self, topic: &str, partition: u32, offset: u64, more: &str) -> Result<Page, String> {
-        let path = format!("/v1/topics/{topic}/partitions/{partition}/records?offset={offset}&limit={PAGE}{more}");
+        self.page_of(topic, partition, offset, PAGE, more).await
+    }
+
+    /// The same with at most so many records.
+    pub async fn page_of(&self, topic: &str, partition: u32, offset: u64, limit: u64, more: &str) -> Result<Page, String> {
+        let path = format!("/v1/topics/{topic}/partitions/{partition}/records?offset={offset}&limit={limit}{more}");
         let answer = self.get(&path).await.map_err(|error| format!("{error:?}"))?;
         if answer.status != 200 {
             return Err(format!("{}: {}", answer.status, answer.text()));

@@ -12,6 +12,13 @@ pub fn shift(process: &mut Process, by: &str) {
     process.set_env("FAKETIME_DONT_RESET", 1);
 }
 
+/// Gives it the right time again, from its next start on.
+pub fn restore(process: &mut Process) {
+    for name in ["LD_PRELOAD", "FAKETIME", "DONT_FAKE_MONOTONIC", "FAKETIME_DONT_RESET"] {
+        process.unset_env(name);
+    }
+}
+
 fn library() -> PathBuf {
     let given = std::env::var_os("LAKEFALL_TEST_FAKETIME").map(PathBuf::from);
     let folders = ["x86_64", "aarch64"].map(|machine| PathBuf::from(format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1")));

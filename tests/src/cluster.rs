@@ -4,6 +4,7 @@
 mod options;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -165,9 +166,14 @@ impl Cluster {
     /// Runs a command of the executable on the cluster's database and bucket to its end: whether it succeeded, and what it
     /// printed.
     pub async fn run(&self, arguments: &[&str]) -> (bool, String) {
+        self.run_over(&self.postgres, arguments).await
+    }
+
+    /// The same over another Postgres, which took the place of the cluster's.
+    pub async fn run_over(&self, postgres: &Postgres, arguments: &[&str]) -> (bool, String) {
         let mut command = tokio::process::Command::from(command());
         let store = format!("s3://{}/lake", self.bucket);
-        command.args(arguments).args(["--store", &store, "--database", &self.postgres.url_for(&self.database)]);
+        command.args(arguments).args(["--store", &store, "--database", &postgres.url_for(&self.database)]);
         command.envs(self.store_env(self.s3.endpoint())).current_dir(self.home.path()).kill_on_drop(true);
         let ended = tokio::time::timeout(LONGEST_LOOK, command.output()).await;
         let output = ended.unwrap_or_else(|_| panic!("{arguments:?} has not ended after {LONGEST_LOOK:?}")).unwrap();
@@ -222,6 +228,21 @@ impl Cluster {
     /// A client of the first gateway.
     pub fn client(&self) -> Client {
         self.client_of(0)
+    }
+
+    /// Where others reach a replica.
+    pub fn advertised(&self, replica: usize) -> &str {
+        &self.advertised[replica]
+    }
+
+    /// `127.0.0.1:port` of a gateway's public API.
+    pub fn listening(&self, gateway: usize) -> &str {
+        self.listening[gateway].trim_start_matches("http://")
+    }
+
+    /// A file of the cluster's own, gone with it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
     }
 
     /// Clients of all gateways.

@@ -1,5 +1,5 @@
-//! What the system tests stand on: the real executable as a child process, a small HTTP client, raw sockets, and a
-//! recorder and checker of histories. Must never use a crate of Lakefall: tests see what users see.
+//! What the system tests stand on: the real executable as a child process, a small HTTP client, raw sockets, and
+//! the loads whose histories `lakefall-check` judges. Must never use a crate of Lakefall: tests see what users see.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,13 +9,12 @@
     reason = "only tests use it: a test fails where it stands, and tells what it saw"
 )]
 
-pub mod checker;
+pub mod chaos;
 pub mod client;
 pub mod clocks;
 pub mod cluster;
 pub mod dice;
 pub mod disk;
-pub mod history;
 pub mod load;
 pub mod place;
 pub mod process;
@@ -23,7 +22,10 @@ pub mod queues;
 pub mod raw;
 pub mod rows;
 pub mod server;
+pub mod small;
 pub mod verdict;
+
+pub use lakefall_check::{checker, history};
 
 pub use client::{Answer, Client, Row};
 pub use cluster::Cluster;

@@ -1,8 +1,8 @@
 //! Producers of every kind and tailing readers, which go on through faults until they are told to stop. Must never judge: it
 //! records what it sent and what it saw.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -14,14 +14,12 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::dice::Dice;
-use crate::history::{Asked, OpId, Promise, RecordId, Recorder, body};
-use crate::{Answer, Client};
+use crate::history::{Append, OpId, Promise, RecordId, Recorder, Tape, body, hash};
+use crate::{Answer, Client, Row};
 
 /// Between two tries while nobody serves: the first, then twice as long each time up to the last.
 const PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(320);
-/// Largest padding of a record.
-const PAD: u64 = 200;
 /// Lines of a stream that wait for their acknowledgement at most.
 const STREAM_WINDOW: usize = 200;
 /// How long clients may take to finish what they have begun, once everything is whole again.
@@ -91,6 +89,85 @@ pub struct Tally {
     pub slowest_ms: AtomicU64,
 }
 
+/// How much producers send.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Records of a batch: fewest and most.
+    pub batch: (u64, u64),
+    /// Bytes that a record is padded with: fewest and most.
+    pub pad: (u64, u64),
+    /// Records that each producer sends in a second, if there is a bound. Who is behind sends full batches until it is not.
+    pub per_second: Option<f64>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { batch: (1, 60), pad: (0, 200), per_second: None }
+    }
+}
+
+/// Keeps a producer at its rate, over outages too.
+struct Pace {
+    shape: Shape,
+    began: Instant,
+    sent: u64,
+}
+
+impl Pace {
+    fn new(shape: Shape) -> Self {
+        Self { shape, began: Instant::now(), sent: 0 }
+    }
+
+    /// How many records are due now, if a rate says that; waits until there are enough for the smallest batch, unless the run is
+    /// stopped first.
+    async fn due(&mut self, run: &Run, fewest: u64, most: u64) -> u64 {
+        let Some(rate) = self.shape.per_second else { return most };
+        loop {
+            let owed = ((self.began.elapsed().as_secs_f64() * rate) as u64).saturating_sub(self.sent);
+            if owed >= fewest || run.is_stopped() {
+                return owed.clamp(1, most);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// When sends were acknowledged, for figures of recovery.
+#[derive(Debug)]
+pub struct Pulse {
+    began: Instant,
+    /// First try and acknowledgement of each, in milliseconds since the beginning.
+    beats: Mutex<Vec<(u32, u32)>>,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { began: Instant::now(), beats: Mutex::default() }
+    }
+}
+
+impl Pulse {
+    /// The time.
+    pub fn now(&self) -> u32 {
+        self.began.elapsed().as_millis() as u32
+    }
+
+    /// Sends acknowledged so far.
+    pub fn count(&self) -> u64 {
+        self.beats.lock().unwrap().len() as u64
+    }
+
+    /// All of them.
+    pub fn beats(&self) -> Vec<(u32, u32)> {
+        self.beats.lock().unwrap().clone()
+    }
+
+    fn beat(&self, began: Instant) {
+        let invoked = began.saturating_duration_since(self.began).as_millis() as u32;
+        self.beats.lock().unwrap().push((invoked, self.now()));
+    }
+}
+
 /// What all clients of a run share.
 pub struct Run {
     /// Where they write down what happens.
@@ -99,8 +176,12 @@ pub struct Run {
     pub topic: &'static str,
     /// Its partitions.
     pub partitions: u32,
+    /// How much they send.
+    pub shape: Shape,
     /// What went wrong for clients.
     pub tally: Tally,
+    /// When they were served.
+    pub pulse: Pulse,
     stopped: AtomicBool,
     acked: AtomicU64,
 }
@@ -108,8 +189,13 @@ pub struct Run {
 impl Run {
     /// A run on a topic that is there.
     pub fn new(topic: &'static str, partitions: u32) -> Arc<Self> {
-        let (recorder, tally) = (Recorder::default(), Tally::default());
-        Arc::new(Self { recorder, topic, partitions, tally, stopped: AtomicBool::new(false), acked: AtomicU64::new(0) })
+        Self::shaped(topic, partitions, Shape::default())
+    }
+
+    /// The same with producers that send so much.
+    pub fn shaped(topic: &'static str, partitions: u32, shape: Shape) -> Arc<Self> {
+        let (recorder, tally, pulse) = (Recorder::on(&Tape::default(), topic), Tally::default(), Pulse::default());
+        Arc::new(Self { recorder, topic, partitions, shape, tally, pulse, stopped: AtomicBool::new(false), acked: AtomicU64::new(0) })
     }
 
     /// Producers finish what they have begun and end; readers end.
@@ -138,9 +224,16 @@ impl Run {
         began.elapsed()
     }
 
+    /// Records are about to be sent, to a partition where the sender chose one.
+    fn invoke(&self, promise: Promise, partition: Option<u32>, records: &[(RecordId, String)]) -> OpId {
+        let records = records.iter().map(|(id, body)| (*id, hash(body.as_bytes()))).collect();
+        self.recorder.append(Append { partition, ..Append::new(self.recorder.topic().clone(), promise, records) })
+    }
+
     /// A send that began at a moment is acknowledged.
     pub fn ok(&self, op: OpId, places: Vec<(u32, u64)>, began: Instant) {
         self.acked.fetch_add(places.len() as u64, Ordering::Relaxed);
+        self.pulse.beat(began);
         self.tally.slowest_ms.fetch_max(began.elapsed().as_millis() as u64, Ordering::Relaxed);
         self.recorder.ok(op, places);
     }
@@ -177,6 +270,13 @@ impl Load {
     /// Adds a reader that follows a partition.
     pub fn tail(&mut self, ways: &Ways, partition: u32) -> &mut Self {
         self.clients.spawn(tail(Arc::clone(&self.run), ways.beginning_at(partition as usize), partition, partition));
+        self
+    }
+
+    /// Adds a reader that goes back to somewhere in the past again and again.
+    pub fn replay(&mut self, ways: &Ways) -> &mut Self {
+        let dice = Dice::new(self.seed ^ u64::from(u32::MAX));
+        self.clients.spawn(replay(Arc::clone(&self.run), ways.clone(), dice));
         self
     }
 
@@ -248,9 +348,15 @@ fn class(tally: &Tally, sent: Result<Answer, reqwest::Error>) -> Try {
 /// Sends batch after batch.
 pub async fn produce(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, style: Style, mut dice: Dice) {
     let (mut ways, mut seq, mut pause) = (ways.into(), 0, PAUSE);
+    let mut pace = Pace::new(run.shape);
     while !run.is_stopped() {
-        let count = dice.between(1, 60);
-        let records: Vec<(RecordId, String)> = (seq..seq + count).map(|seq| record(producer, seq, &mut dice)).collect();
+        let (fewest, most) = run.shape.batch;
+        let count = match run.shape.per_second {
+            None => dice.between(fewest, most),
+            Some(_) => pace.due(&run, fewest, most).await,
+        };
+        pace.sent += count;
+        let records: Vec<(RecordId, String)> = (seq..seq + count).map(|seq| record(run.shape, producer, seq, &mut dice)).collect();
         let query = match style {
             Style::Plain => format!("partition={}", producer % run.partitions),
             Style::Sequenced => {
@@ -261,8 +367,9 @@ pub async fn produce(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, style:
         let lines: String = records.iter().flat_map(|(_, body)| [body.as_str(), "\n"]).collect();
         let key = (style == Style::Keyed).then(|| format!("{producer}-{seq}"));
         let once = style != Style::Plain;
+        let chosen = (style != Style::Keyed).then_some(producer % run.partitions);
         let began = Instant::now();
-        let mut op = run.recorder.invoke(Promise { once, pipelined: false }, &records);
+        let mut op = run.invoke(Promise { once, pipelined: false }, chosen, &records);
         loop {
             let mut request = ways.now().values(run.topic, &query, lines.clone());
             if let Some(key) = &key {
@@ -292,7 +399,7 @@ pub async fn produce(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, style:
                 break;
             }
             if !once {
-                op = run.recorder.invoke(Promise { once, pipelined: false }, &records);
+                op = run.invoke(Promise { once, pipelined: false }, chosen, &records);
             }
         }
         seq += count;
@@ -306,14 +413,15 @@ pub async fn produce(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, style:
     }
 }
 
-fn record(producer: u32, seq: u64, dice: &mut Dice) -> (RecordId, String) {
+fn record(shape: Shape, producer: u32, seq: u64, dice: &mut Dice) -> (RecordId, String) {
     let id = RecordId { producer, seq };
-    (id, body(id, dice.between(0, PAD) as usize))
+    (id, body(id, dice.between(shape.pad.0, shape.pad.1) as usize))
 }
 
 /// Sends line after line on one long request, and takes acknowledgements as they come; opens another after a fault.
 pub async fn stream(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, mut dice: Dice) {
     let (mut ways, mut seq, mut pause) = (ways.into(), 0, PAUSE);
+    let mut pace = Pace::new(run.shape);
     while !run.is_stopped() {
         let acked = run.acked();
         let (lines, sent) = mpsc::channel::<Result<String, std::io::Error>>(8);
@@ -323,7 +431,9 @@ pub async fn stream(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, mut dic
         let request = request.body(reqwest::Body::wrap_stream(ReceiverStream::new(sent)));
         let acks = tokio::spawn(take_acks(Arc::clone(&run), request, open));
         while !run.is_stopped() {
-            let record = record(producer, seq, &mut dice);
+            pace.due(&run, 1, 1).await;
+            pace.sent += 1;
+            let record = record(run.shape, producer, seq, &mut dice);
             let op = run.recorder.invoke(Promise { once: false, pipelined: true }, std::slice::from_ref(&record));
             seq += 1;
             // Either end is gone when the connection broke: the record was perhaps sent, or never was.
@@ -372,15 +482,43 @@ async fn take_acks(run: Arc<Run>, request: reqwest::RequestBuilder, mut open: mp
 pub async fn tail(run: Arc<Run>, ways: impl Into<Ways>, reader: u32, partition: u32) {
     let (mut ways, mut at) = (ways.into(), 0);
     while !run.is_stopped() {
-        let asked = run.recorder.now();
+        let op = run.recorder.ask(reader, false, partition, at);
         // Nobody may serve at the moment: then ask again.
         let Ok(page) = ways.now().page(run.topic, partition, at, "&wait=200ms").await else {
+            run.recorder.fail(op);
             ways.turn();
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        run.recorder.read(Asked { reader, last: false, at: asked, partition, from: at }, &page.rows, page.end);
+        run.recorder.saw(op, page.rows.iter().map(Row::seen), page.end);
         assert_eq!(page.next, at + page.rows.len() as u64, "the page goes on elsewhere than it ends");
         at = page.next;
+    }
+}
+
+/// The number of the reader that goes back.
+const REPLAY: u32 = 900;
+/// Records of a page of its, pages in a row, and the pause before the next time.
+const REPLAYED: (u64, u64, Duration) = (500, 4, Duration::from_millis(150));
+
+/// Reads a few pages from somewhere, through one gateway after the other.
+pub async fn replay(run: Arc<Run>, mut ways: Ways, mut dice: Dice) {
+    let (limit, pages, pause) = REPLAYED;
+    let mut ends = vec![0; run.partitions as usize];
+    while !run.is_stopped() {
+        let partition = dice.between(0, u64::from(run.partitions) - 1) as u32;
+        let mut at = dice.between(0, ends[partition as usize]);
+        for _ in 0..dice.between(1, pages) {
+            let op = run.recorder.seek(REPLAY, false, partition, at);
+            let Ok(page) = ways.now().page_of(run.topic, partition, at, limit, "").await else {
+                run.recorder.fail(op);
+                break;
+            };
+            run.recorder.saw(op, page.rows.iter().map(Row::seen), page.end);
+            ends[partition as usize] = page.end;
+            at = page.next;
+        }
+        ways.turn();
+        tokio::time::sleep(pause).await;
     }
 }

@@ -15,7 +15,7 @@ pub struct Place(#[expect(dead_code, reason = "their locks are the place")] Vec<
 /// Between two looks for a free place.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long others may have the machine: the longest tests there are, some of them in a row.
-const OTHERS: Duration = Duration::from_secs(600);
+const OTHERS: Duration = Duration::from_secs(1_200);
 /// What took longer is told.
 const TELL: Duration = Duration::from_secs(1);
 

@@ -281,8 +281,12 @@ pub fn command() -> Command {
 pub fn binary() -> PathBuf {
     let path = match std::env::var_os("LAKEFALL_BIN") {
         Some(path) => PathBuf::from(path),
-        // target/<profile>/deps/<test>
-        None => std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("lakefall"),
+        // target/<profile>/deps/<test>, or target/<profile>/<executable>
+        None => {
+            let this = std::env::current_exe().unwrap();
+            let folder = this.parent().unwrap();
+            (if folder.ends_with("deps") { folder.parent().unwrap() } else { folder }).join("lakefall")
+        }
     };
     assert!(path.is_file(), "there is no executable at {}: run `cargo build -p lakefall` first, or set LAKEFALL_BIN", path.display());
     path

@@ -2,13 +2,13 @@
 //! use a crate of Lakefall.
 
 pub mod calls;
-pub mod checker;
 pub mod consumer;
 pub mod effects;
-pub mod history;
 pub mod load;
 pub mod producer;
 pub mod verdict;
 pub mod waiting;
+
+pub use lakefall_check::queues::{checker, history};
 
 pub use calls::{Message, Queue};

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::client::{Client, Endpoint};
 use crate::clocks;
+use crate::load::Ways;
 use crate::process::Process;
 
 /// How a server is started.
@@ -116,6 +117,11 @@ impl Server {
     /// A client of this server, wherever it is started again.
     pub fn client(&self) -> Client {
         Client::new(self.endpoint.clone())
+    }
+
+    /// The only way there is.
+    pub fn ways(&self) -> Ways {
+        self.client().into()
     }
 
     /// `127.0.0.1:port` of the public API.

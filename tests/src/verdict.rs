@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::checker::{Demands, Report, check};
-use crate::history::Asked;
+use crate::Row;
+use crate::checker::{Demands, Report, check, context};
 use crate::load::{Run, Ways};
 
 /// Readers of the last read, numbered apart from those that read during the run.
@@ -22,19 +22,18 @@ pub async fn judge(test: &str, run: Arc<Run>, ways: impl Into<Ways>, demands: De
     for (partition, (start, end)) in ends.into_iter().enumerate() {
         let partition = partition as u32;
         assert_eq!(start, 0, "nothing was trimmed");
-        let at = run.recorder.now();
+        let asked = [0, 1, 2].map(|reader| run.recorder.ask(LAST + reader, true, partition, start));
         let pages = ways.now().read_pages(run.topic, partition, start).await;
         ways.turn();
         let lines = ways.now().read_lines(run.topic, partition, start).await;
         ways.turn();
         let arrow = ways.now().read_arrow(run.topic, partition, start).await;
-        for (reader, rows) in [pages, lines, arrow].iter().enumerate() {
-            let asked = Asked { reader: LAST + reader as u32, last: true, at, partition, from: start };
-            run.recorder.read(asked, rows, end);
+        for (op, rows) in asked.into_iter().zip([pages, lines, arrow]) {
+            run.recorder.saw(op, rows.iter().map(Row::seen), end);
         }
     }
-    let run = Arc::into_inner(run).expect("all clients have ended");
     println!("{test}: {:?}", run.tally);
+    let run = Arc::into_inner(run).expect("all clients have ended");
     let history = run.recorder.finish();
     let report = check(&history, demands);
     println!("{test}: {report}");
@@ -42,7 +41,8 @@ pub async fn judge(test: &str, run: Arc<Run>, ways: impl Into<Ways>, demands: De
         let path = std::env::temp_dir().join(format!("lakefall-{test}-history.jsonl"));
         let kept =
             history.write(&path).map_or_else(|error| format!("the history could not be written: {error}"), |()| path.display().to_string());
-        panic!("{report}\n{:#?}\nhistory: {kept}", &report.violations[..report.violations.len().min(10)]);
+        let around = context(&report.violations[0].subject, &history.events);
+        panic!("{report}\n{:#?}\n{around:#?}\nhistory: {kept}", &report.violations[..report.violations.len().min(10)]);
     }
     report
 }

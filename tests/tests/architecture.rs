@@ -28,17 +28,40 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["lakefall-queue", "lakefall-service", "lakefall-storage", "lakefall-metadata", "lakefall-gateway", "lakefall-compactor", ROOMS],
     ),
     // For its feature `failpoints` alone, which a build of the workspace then has: nothing in it is used, see below.
-    ("lakefall-tests", &["lakefall-service"]),
+    ("lakefall-tests", &["lakefall-service", CHECK]),
+    // It holds the readers of all of them against hostile bytes.
+    (
+        "lakefall-fuzz",
+        &["lakefall-queue", "lakefall-schema", "lakefall-storage", "lakefall-metadata", "lakefall-sql", "lakefall-gateway", CHECK, ROOMS],
+    ),
+    (CHECK, &[]),
+    (
+        SIMULATION,
+        &[
+            "lakefall-queue",
+            "lakefall-service",
+            "lakefall-storage",
+            "lakefall-metadata",
+            "lakefall-gateway",
+            "lakefall-compactor",
+            CHECK,
+            ROOMS,
+        ],
+    ),
     (SERVERS, &[]),
 ];
 /// Real servers for tests: any crate may see it for development, and it sees none.
 const SERVERS: &str = "lakefall-servers";
+/// The judge of histories: sees no other, so that it believes nobody.
+const CHECK: &str = "lakefall-check";
+/// The roles on simulated hosts. It stands in for stores and for parts of libc, and so uses a store's library and unsafe code.
+const SIMULATION: &str = "lakefall-simulation";
 const ROOMS: &str = "the rooms";
 
 /// What the core would do I/O, keep time or draw lots with.
 const NOT_IN_THE_CORE: &[&str] = &["tokio", "sqlx", "object_store", "axum", "hyper", "reqwest", "rand", "tonic", "foyer", "tracing"];
 
-/// Libraries that only one crate may use: behind it, they can be exchanged.
+/// Libraries that only one crate may use: behind it, they can be exchanged. One with two executables stands twice.
 const HOMES: &[(&str, &str)] = &[
     ("sqlx", "lakefall-metadata"),
     ("tonic", "lakefall-metadata"),
@@ -53,6 +76,7 @@ const HOMES: &[(&str, &str)] = &[
     ("prost-reflect", "lakefall-schema"),
     ("hmac", "lakefall-gateway"),
     ("clap", "lakefall"),
+    ("clap", CHECK),
     ("rustyline", "lakefall"),
 ];
 
@@ -83,6 +107,8 @@ struct Package {
     is_room: bool,
     /// (name, is only for development)
     dependencies: Vec<(String, bool)>,
+    /// Features that it turns on: of what it depends on, and by its own features.
+    turns_on: Vec<String>,
 }
 
 fn root() -> PathBuf {
@@ -102,6 +128,11 @@ fn packages() -> Vec<Package> {
             name: text(&package["name"]),
             is_room: folder.parent().is_some_and(|parent| parent.ends_with("gateway/protocols")),
             dependencies: dependencies.iter().map(|d| (text(&d["name"]), d["kind"] == "dev")).collect(),
+            turns_on: {
+                let of_others = dependencies.iter().flat_map(|d| d["features"].as_array().unwrap());
+                let of_its_own = package["features"].as_object().unwrap().values().flat_map(|turned_on| turned_on.as_array().unwrap());
+                of_others.chain(of_its_own).map(text).collect()
+            },
             folder,
         }
     };
@@ -152,6 +183,7 @@ fn an_arrow_that_is_not_drawn_is_found() {
         folder: PathBuf::new(),
         is_room,
         dependencies: seen.iter().map(|name| ((*name).to_owned(), true)).collect(),
+        turns_on: Vec::new(),
     };
     let planted = [
         package("lakefall-queue", false, &["lakefall-service"]),
@@ -176,11 +208,27 @@ fn an_arrow_that_is_not_drawn_is_found() {
     assert_eq!(wrong_arrows(&planted), expected);
 }
 
+/// What is released is built without the tests' crates: .ci/lints looks whether it is so, .ci/released looks into the executable.
+#[test]
+fn only_crates_of_tests_turn_on_kill_points_and_planted_bugs() {
+    let may = |package: &Package| package.folder.strip_prefix(root()).is_ok_and(|folder| folder.starts_with("tests"));
+    let armed = |feature: &&String| ["failpoints", "planted"].contains(&feature.rsplit('/').next().unwrap());
+    let packages = packages();
+    // A role's `failpoints` is the service's, and turned on by nobody but tests.
+    let forwards = |package: &Package, feature: &str| feature == "lakefall-service/failpoints" && !package.is_room;
+    let wrong = packages.iter().filter(|package| !may(package)).flat_map(|package| {
+        let armed = package.turns_on.iter().filter(armed).filter(|feature| !forwards(package, feature));
+        armed.map(|feature| format!("{} turns on {feature}", package.name))
+    });
+    assert_none("crates that arm what only tests may", wrong.collect());
+    assert!(packages.iter().any(|package| may(package) && package.turns_on.iter().any(|feature| feature == "failpoints")));
+}
+
 #[test]
 fn the_system_tests_name_no_crate_of_lakefall() {
     let of_tests = |path: &str| path.starts_with("tests/src/") || path.starts_with("tests/tests/");
     let crates: Vec<String> = ARROWS.iter().map(|(name, _)| name.replace('-', "_")).filter(|name| name.contains('_')).collect();
-    let foreign = crates.iter().filter(|name| !matches!(name.as_str(), "lakefall_tests" | "lakefall_servers"));
+    let foreign = crates.iter().filter(|name| !matches!(name.as_str(), "lakefall_tests" | "lakefall_check" | "lakefall_servers"));
     let names: Vec<String> = foreign.flat_map(|name| [format!("use {name}::"), format!(" {name}::")]).collect();
     let wrong = sources(of_tests).into_iter().filter(|(_, text)| names.iter().any(|name| text.contains(name)));
     assert_none("tests that see more than users do", wrong.map(|(path, _)| path).collect());
@@ -196,12 +244,12 @@ fn the_core_knows_no_library_that_does_io() {
 
 #[test]
 fn each_exchangeable_library_is_used_in_one_crate_only() {
-    let homes: BTreeMap<&str, &str> = HOMES.iter().copied().collect();
     let mut strays = Vec::new();
     for package in packages() {
         for (library, _) in package.dependencies.iter().filter(|(_, is_dev)| !is_dev) {
-            if let Some(home) = homes.get(library.as_str()).filter(|home| **home != package.name) {
-                strays.push(format!("{} uses {library}, which is {home}'s", package.name));
+            let homes: Vec<&str> = HOMES.iter().filter(|(of, _)| of == library).map(|(_, home)| *home).collect();
+            if !homes.is_empty() && !homes.contains(&package.name.as_str()) && package.name != SIMULATION {
+                strays.push(format!("{} uses {library}, which is {}'s", package.name, homes.join(" and ")));
             }
         }
     }
@@ -213,7 +261,24 @@ fn every_crate_obeys_the_lints_of_the_workspace() {
     let manifest = |package: &Package| std::fs::read_to_string(package.folder.join("Cargo.toml")).unwrap();
     let free: Vec<String> =
         packages().iter().filter(|p| !manifest(p).contains("[lints]\nworkspace = true")).map(|p| p.name.clone()).collect();
+    let free: Vec<String> = free.into_iter().filter(|name| name != SIMULATION).collect();
     assert_none("crates without `[lints] workspace = true`", free);
+    // It repeats them, but for one that cannot be made an exception of.
+    let root = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let simulation = packages().into_iter().find(|p| p.name == SIMULATION).unwrap();
+    let lints = |text: &str, of: &str| -> Vec<String> {
+        let section = text.split_once(&format!("[{of}]\n")).map(|(_, rest)| rest.split("\n[").next().unwrap_or_default().to_owned());
+        section
+            .unwrap_or_default()
+            .lines()
+            .filter(|line| line.contains('=') && !line.starts_with("unsafe_code"))
+            .map(str::to_owned)
+            .collect()
+    };
+    for tool in ["rust", "clippy"] {
+        let (of_all, own) = (lints(&root, &format!("workspace.lints.{tool}")), lints(&manifest(&simulation), &format!("lints.{tool}")));
+        assert_eq!(of_all, own, "the lints of {SIMULATION} are not those of the workspace");
+    }
 }
 
 #[test]

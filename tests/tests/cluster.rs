@@ -28,6 +28,7 @@ mod cluster {
 #[path = "system"]
 mod smoke {
     mod bad_input;
+    mod orders;
     mod restart;
 
     pub(crate) use lakefall_tests::Cluster as Subject;

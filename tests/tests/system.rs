@@ -20,6 +20,7 @@ mod system {
     mod idle;
     mod idle_tails;
     mod kill_nine;
+    mod orders;
     mod queue_kill_nine;
     mod queue_restart;
     mod queue_wake;

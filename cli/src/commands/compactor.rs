@@ -42,6 +42,14 @@ pub(crate) struct StatusArgs {
     /// The server's configuration file (TOML).
     #[arg(long, value_name = "FILE", env = "LAKEFALL_CONFIG")]
     config: Option<PathBuf>,
+    /// Look once more after this time, like 30s, and tell how long what waits takes at the pace seen. A file of 64 MiB takes
+    /// some seconds, so a shorter look may see no progress.
+    #[arg(long, value_name = "TIME", value_parser = pause)]
+    pace: Option<Duration>,
+}
+
+fn pause(text: &str) -> Result<Duration, String> {
+    lakefall_queue::time::parse_duration(text).map_err(|error| error.to_string())
 }
 
 /// Runs `lakefall compactor status`.
@@ -55,8 +63,16 @@ pub(crate) fn status(args: &StatusArgs, output: &mut Output) -> Result<(), Failu
     let config = Config::load(Config::dev(), &Sources { file: args.config.clone(), flags, ..Sources::from_process() })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Failed(format!("the runtime did not start: {error}")))?;
+    let config = Arc::new(config);
+    let look = async || if config.metadata.endpoints.is_empty() { stored(&config).await } else { served(Arc::clone(&config)).await };
     let status = runtime.block_on(Box::pin(async {
-        if config.metadata.endpoints.is_empty() { stored(&config).await } else { served(Arc::new(config)).await }
+        let mut status = look().await?;
+        if let Some(pause) = args.pace {
+            tokio::time::sleep(pause).await;
+            let earlier = std::mem::replace(&mut status, look().await?);
+            status.pace = Some(status.pace_since(&earlier, pause));
+        }
+        Ok::<_, Failure>(status)
     }))?;
     output.value_or_lines(&status, || status.lines())
 }
@@ -74,6 +90,20 @@ struct Status {
     partitions: Vec<Row>,
     /// Shards whose segments are being merged, and until when that is claimed.
     merging: BTreeMap<u32, Timestamp>,
+    /// How fast it goes, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pace: Option<Pace>,
+}
+
+/// What two looks at the same partitions show.
+#[derive(Debug, Serialize)]
+struct Pace {
+    /// Records that came into Parquet files in a second.
+    records_per_second: f64,
+    /// Records that are in none yet.
+    records_waiting: u64,
+    /// How long those take at this pace, if nothing is appended meanwhile; none where no progress was seen.
+    eta_seconds: Option<f64>,
 }
 
 /// A partition with something to do, now or later.
@@ -111,6 +141,17 @@ impl Status {
         }
     }
 
+    /// A partition that is listed no longer has nothing to do any more: all that it had waiting was rolled.
+    fn pace_since(&self, earlier: &Self, pause: Duration) -> Pace {
+        let now: BTreeMap<(&str, u32), &Row> = self.partitions.iter().map(|row| ((row.topic.as_str(), row.partition), row)).collect();
+        let progress =
+            |row: &Row| now.get(&(row.topic.as_str(), row.partition)).map_or(row.end, |now| now.rolled).saturating_sub(row.rolled);
+        let records_per_second = earlier.partitions.iter().map(progress).sum::<u64>() as f64 / pause.as_secs_f64().max(1e-3);
+        let records_waiting = self.partitions.iter().map(|row| row.end.saturating_sub(row.rolled)).sum();
+        let eta_seconds = (records_per_second > 0.0).then(|| records_waiting as f64 / records_per_second);
+        Pace { records_per_second, records_waiting, eta_seconds }
+    }
+
     fn lines(&self) -> Vec<String> {
         let text = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| at.to_string());
         let row = |row: &Row| {
@@ -131,6 +172,10 @@ impl Status {
             text(self.backlog_since),
             self.unmerged_extents
         ));
+        lines.extend(self.pace.as_ref().map(|pace| {
+            let left = pace.eta_seconds.map_or_else(|| "no progress was seen".to_owned(), |left| format!("done in about {left:.0} s"));
+            format!("pace: {:.0} records/s into Parquet, {} wait: {left}", pace.records_per_second, pace.records_waiting)
+        }));
         lines
     }
 }
@@ -204,4 +249,43 @@ async fn stored(config: &Config) -> Result<Status, Failure> {
         }
     }
     Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(topic: &str, rolled: u64, end: u64) -> Row {
+        Row {
+            topic: topic.to_owned(),
+            partition: 0,
+            bytes: 1,
+            since: None,
+            rolled,
+            end,
+            unmerged_extents: 0,
+            small_files: 0,
+            state: "working",
+            until: None,
+        }
+    }
+
+    fn status(partitions: Vec<Row>) -> Status {
+        Status { partitions, ..Status::default() }
+    }
+
+    #[test]
+    fn the_time_left_is_what_waits_over_what_was_rolled_between_two_looks() {
+        let earlier = status(vec![row("a", 0, 1_000), row("done", 50, 150)]);
+        let pace = status(vec![row("a", 300, 1_500), row("new", 0, 200)]).pace_since(&earlier, Duration::from_secs(4));
+        assert_eq!((pace.records_per_second, pace.records_waiting, pace.eta_seconds), (100.0, 1_400, Some(14.0)));
+    }
+
+    #[test]
+    fn no_time_is_told_where_nothing_moved() {
+        let earlier = status(vec![row("a", 10, 1_000)]);
+        let now = status(vec![row("a", 10, 2_000)]);
+        assert_eq!(now.pace_since(&earlier, Duration::from_secs(4)).eta_seconds, None);
+        assert!(status(Vec::new()).pace_since(&status(Vec::new()), Duration::ZERO).eta_seconds.is_none());
+    }
 }

@@ -9,7 +9,7 @@ use lakefall_queue::{Offset, Timestamp};
 use tokio::time::Instant;
 
 use super::convert::{Conversion, Recipe};
-use super::plan::{self, Due, day};
+use super::plan::{self, Due, Period};
 use super::publish::Candidate;
 use super::{CompactError, Compactor, unexpected};
 
@@ -65,7 +65,11 @@ impl Compactor {
                 };
                 let (old, left) = rest.split_at(made.inputs);
                 // Where keys are compacted, this says what was cleaned.
-                let settled = if topic.config.cleanup == Cleanup::Compact { None } else { plan::files(&files, day(now)).settled };
+                let settled = if topic.config.cleanup == Cleanup::Compact {
+                    None
+                } else {
+                    plan::files(&files, Period::of(&topic.config.retention), now).settled
+                };
                 let end = old.last().map(Extent::end);
                 let rest_since = extents.iter().find(|extent| Some(extent.base_offset) == end).map(|extent| extent.appended_at);
                 files.push(self.publish(partition, Candidate { topic, old, written: made.written, settled, rest_since }, begun).await?);
@@ -88,7 +92,7 @@ impl Compactor {
         let mut did = false;
         let mut files = self.files(partition, partition.settled).await?;
         loop {
-            let planned = plan::files(&files, day(now));
+            let planned = plan::files(&files, Period::of(&topic.config.retention), now);
             let Some(range) = planned.merge else { return Ok(did) };
             let old = files[range.clone()].to_vec();
             let begun = Instant::now();

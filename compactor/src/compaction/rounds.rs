@@ -8,7 +8,7 @@ use futures::StreamExt;
 use lakefall_queue::ledger::{Claim, Compactable, CompactablePartition, SMALL_FILES, Work};
 use lakefall_queue::{PartitionIndex, ShardId, Timestamp, TopicId};
 
-use super::plan::{self, Due};
+use super::plan::{self, Due, Period};
 use super::progress::Backlog;
 use super::wake::Waker;
 use super::{CompactError, Compactor};
@@ -36,17 +36,17 @@ impl Looked {
     /// Partitions remembered, at some 60 bytes each.
     const MOST: usize = 100_000;
 
-    fn may_find(&self, partition: &CompactablePartition, now: Timestamp) -> bool {
+    fn may_find(&self, partition: &CompactablePartition, period: i64) -> bool {
         let looked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        looked.get(&(partition.topic, partition.partition)) != Some(&(partition.generation, plan::day(now)))
+        looked.get(&(partition.topic, partition.partition)) != Some(&(partition.generation, period))
     }
 
-    fn found_nothing(&self, partition: &CompactablePartition, now: Timestamp) {
+    fn found_nothing(&self, partition: &CompactablePartition, period: i64) {
         let mut looked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if looked.len() >= Self::MOST {
             looked.clear();
         }
-        looked.insert((partition.topic, partition.partition), (partition.generation, plan::day(now)));
+        looked.insert((partition.topic, partition.partition), (partition.generation, period));
     }
 }
 
@@ -159,18 +159,19 @@ impl Compactor {
         let topic = self.topic(partition).await?;
         let due = plan::due(partition, &topic.config.parquet, found.now, self.config.roll_bytes);
         let small = topic.config.parquet.enabled && partition.small >= SMALL_FILES;
-        // When a day is over its files are looked at once more.
-        let tomorrow = small.then(|| plan::begin(plan::day(found.now) + 1));
-        if due != Due::Now && !(small && self.looked.may_find(partition, found.now)) {
-            return Ok((earliest(if let Due::At(at) = due { Some(at) } else { None }, tomorrow), false));
+        // When a period is over its files are looked at once more.
+        let period = Period::of(&topic.config.retention);
+        let over = small.then(|| period.after(found.now));
+        if due != Due::Now && !(small && self.looked.may_find(partition, period.at(found.now))) {
+            return Ok((earliest(if let Due::At(at) = due { Some(at) } else { None }, over), false));
         }
         let did = self.claimed(shard, work, self.work_on(partition, &topic, found.now)).await?;
         if did {
             self.publish_table(&topic).await;
         } else {
-            self.looked.found_nothing(partition, found.now);
+            self.looked.found_nothing(partition, period.at(found.now));
         }
-        Ok((tomorrow, did))
+        Ok((over, did))
     }
 
     fn ended(&self, kind: &'static str, outcome: Option<&'static str>) {

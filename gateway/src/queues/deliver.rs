@@ -11,6 +11,7 @@ use lakefall_queue::ledger::{Grant, SettleAction, SettleItem, SettleMessages};
 use lakefall_queue::queue::{Delivery, Message, Settled};
 use lakefall_queue::verbs::Admission;
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord, Timestamp, TopicId, TopicName};
+use lakefall_service::failpoint;
 
 use super::Queues;
 use super::classify::is_over;
@@ -120,6 +121,9 @@ pub(super) async fn deliver(mut handout: Handout, max_bytes: usize) -> Result<De
         Some(error) if messages.is_empty() => Err(error),
         _ => {
             count(&messages, handout.now);
+            if !messages.is_empty() {
+                failpoint::hit("l2");
+            }
             Ok(Delivery { messages, admission })
         }
     }

@@ -11,6 +11,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{Command, Grant, ReceiveMessages, Received, Reply};
 use lakefall_queue::{Offset, PartitionIndex, TopicId};
+use lakefall_service::failpoint;
 use tokio::time::Instant;
 
 use super::Queues;
@@ -204,7 +205,12 @@ impl Dispatcher {
                 wants,
             };
             let answer = match queues.mover.metadata.execute(known.queue.id.shard(), Command::Receive(command)).await {
-                Ok(Reply::Received(received)) => Ok(*received),
+                Ok(Reply::Received(received)) => {
+                    if received.grants.iter().any(|grants| !grants.is_empty()) {
+                        failpoint::hit("l1");
+                    }
+                    Ok(*received)
+                }
                 Ok(other) => Err(Error::Internal(format!("the ledger answered another question: {other:?}"))),
                 Err(error) => Err(error),
             };

@@ -10,6 +10,7 @@ use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{SettleAction, SettleItem, SettleMessages, SettleOutcome};
 use lakefall_queue::queue::{DELAY_MAX, LEASE_MAX, Queue, SETTLE_MAX, Settled, Settlement, Verdict};
 use lakefall_queue::verbs::Caller;
+use lakefall_service::failpoint;
 
 use super::Queues;
 use super::dead::{Cause, Dying, bury};
@@ -152,6 +153,7 @@ impl Queues {
         let settle = SettleMessages { queue: known.queue.id, generation: known.queue.generation, version: None, items };
         match self.mover.settle(settle).await {
             Ok(outcomes) => {
+                failpoint::hit("l3");
                 for ((index, item), outcome) in places.iter().zip(outcomes) {
                     let place = (item.topic, item.partition, item.first);
                     answers[*index] = match outcome {

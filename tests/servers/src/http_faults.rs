@@ -5,9 +5,11 @@ mod body;
 mod rules;
 mod serve;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use http::Method;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -66,6 +68,8 @@ struct State {
     requests: Mutex<Vec<Request>>,
     /// How many requests were forgotten.
     forgotten: Mutex<u64>,
+    /// What each listing was answered with last.
+    listings: Mutex<HashMap<String, Bytes>>,
     dice: Dice,
 }
 
@@ -88,6 +92,7 @@ impl HttpFaults {
             given: Mutex::default(),
             requests: Mutex::default(),
             forgotten: Mutex::default(),
+            listings: Mutex::default(),
             dice: Dice::new(seed),
         });
         let accepting = tokio::spawn(serve::accept(state.clone(), listener));

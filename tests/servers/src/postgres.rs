@@ -181,6 +181,14 @@ impl Postgres {
         text.trim_end().to_owned()
     }
 
+    /// The same; nothing if the server is not there, or refuses.
+    pub async fn try_sql(&self, database: &str, statements: &str) -> Option<String> {
+        let mut psql = self.client("psql");
+        psql.args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", database]);
+        let output = psql.args(["--command", statements]).stdin(std::process::Stdio::null()).output().await.ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
     /// `alter system set`, and tells the server.
     pub async fn set(&self, name: &str, value: &str) {
         self.sql("postgres", &format!("alter system set {name} = '{value}'")).await;

@@ -52,13 +52,18 @@ pub async fn consume(run: Arc<Run>, ways: Ways, consumer: u32, mut dice: Dice) {
     }
 }
 
-/// Records what came.
-pub(super) fn delivered(run: &Run, op: OpId, got: &[Message]) {
+/// What a history keeps of messages.
+pub(crate) fn deliveries(got: &[Message]) -> Vec<Delivered> {
     let delivered = |message: &Message| {
         let (id, hash) = message.id();
         Delivered { lease: message.lease(), id, hash }
     };
-    run.recorder.end(op, End::Delivered(got.iter().map(delivered).collect()));
+    got.iter().map(delivered).collect()
+}
+
+/// Records what came.
+pub(super) fn delivered(run: &Run, op: OpId, got: &[Message]) {
+    run.recorder.end(op, End::Delivered(deliveries(got)));
 }
 
 async fn receive(run: &Run, way: &mut Way, max: u64, request: Option<&str>) -> Vec<Message> {

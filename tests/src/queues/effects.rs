@@ -52,10 +52,15 @@ struct Counts {
 impl Effects {
     /// Creates the queue and the topic, and begins to send.
     pub async fn start(client: &Client, ways: &Ways, seed: u64, input: &'static str, output: &'static str) -> Self {
+        Self::paced(client, ways, seed, (input, output), PACE_MS).await
+    }
+
+    /// The same with another longest time between two sends, in milliseconds.
+    pub async fn paced(client: &Client, ways: &Ways, seed: u64, (input, output): (&'static str, &'static str), pace_ms: u64) -> Self {
         Queue::of(client, input).create(json!({"lease": text(LEASE)})).await;
         client.create_topic(output, 1).await;
         let counts = Arc::<Counts>::default();
-        let sender = tokio::spawn(send(Arc::clone(&counts), ways.clone(), input, Dice::new(seed)));
+        let sender = tokio::spawn(send(Arc::clone(&counts), ways.clone(), input, pace_ms, Dice::new(seed)));
         Self { input, output, sender, workers: JoinSet::new(), counts }
     }
 
@@ -98,7 +103,7 @@ impl Effects {
 }
 
 /// Sends inputs until it is to stop, each batch again until it is acknowledged. Returns how many.
-async fn send(counts: Arc<Counts>, mut ways: Ways, input: &'static str, mut dice: Dice) -> u64 {
+async fn send(counts: Arc<Counts>, mut ways: Ways, input: &'static str, pace_ms: u64, mut dice: Dice) -> u64 {
     let mut sent = 0;
     while !counts.stop.load(Ordering::Relaxed) {
         let end = sent + dice.between(1, BATCH);
@@ -109,7 +114,7 @@ async fn send(counts: Arc<Counts>, mut ways: Ways, input: &'static str, mut dice
             tokio::time::sleep(PAUSE).await;
         }
         sent = end;
-        tokio::time::sleep(Duration::from_millis(dice.between(1, PACE_MS))).await;
+        tokio::time::sleep(Duration::from_millis(dice.between(1, pace_ms))).await;
     }
     sent
 }

@@ -13,11 +13,14 @@ use super::consumer::consume;
 use super::history::Recorder;
 use super::producer::{Style, produce};
 use crate::dice::Dice;
+use crate::history::Tape;
 use crate::load::Ways;
 
 /// Between two tries while nobody serves: the first, then twice as long each time up to the last.
 pub(super) const PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(320);
+/// The pace of senders, unless told otherwise.
+const PACE_MS: u64 = 30;
 /// How long clients may take to finish what they have begun, once everything is whole again.
 const FINISH: Duration = Duration::from_secs(90);
 
@@ -31,6 +34,8 @@ pub struct Run {
     pub lease: Duration,
     /// Whether it has a dead-letter topic, which is called like the queue with `.dead` behind: then some messages are rejected.
     pub dead_letters: bool,
+    /// The longest time between two sends of one sender, in milliseconds: receivers have to keep up.
+    pub pace_ms: u64,
     stopped: AtomicBool,
     sent: AtomicU64,
     acked: AtomicU64,
@@ -41,9 +46,28 @@ pub struct Run {
 impl Run {
     /// A run on a queue that is there.
     pub fn new(queue: &'static str, lease: Duration, dead_letters: bool) -> Arc<Self> {
-        let zero = AtomicU64::default;
-        let (stopped, recorder) = (AtomicBool::new(false), Recorder::default());
-        Arc::new(Self { recorder, queue, lease, dead_letters, stopped, sent: zero(), acked: zero(), refused: zero(), unknown: zero() })
+        Self::paced(queue, lease, dead_letters, PACE_MS)
+    }
+
+    /// The same with senders of another pace.
+    pub fn paced(queue: &'static str, lease: Duration, dead_letters: bool, pace_ms: u64) -> Arc<Self> {
+        Arc::new(Self {
+            recorder: Recorder::on(&Tape::default(), queue),
+            queue,
+            lease,
+            dead_letters,
+            pace_ms,
+            stopped: AtomicBool::new(false),
+            sent: AtomicU64::default(),
+            acked: AtomicU64::default(),
+            refused: AtomicU64::default(),
+            unknown: AtomicU64::default(),
+        })
+    }
+
+    /// Messages that were sent and acknowledged by the queue so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Senders finish what they have begun and end; so do receivers.

@@ -12,8 +12,6 @@ use crate::dice::Dice;
 use crate::history::{RecordId, body};
 use crate::load::Ways;
 
-/// Between two sends of one sender: receivers have to keep up.
-const PACE: u64 = 30;
 /// Largest padding of a message.
 const PAD: u64 = 200;
 /// Longest delay.
@@ -79,7 +77,7 @@ pub async fn produce(run: Arc<Run>, ways: Ways, producer: u32, style: Style, mut
                 op = run.recorder.send(&known);
             }
         }
-        tokio::time::sleep(Duration::from_millis(dice.between(1, PACE))).await;
+        tokio::time::sleep(Duration::from_millis(dice.between(1, run.pace_ms))).await;
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::calls::{Message, Queue, body_id, messages, text};
 use super::checker::{Demands, Report, check};
 use super::consumer::{delivered, settle_once};
-use super::history::{Dead, Sent, Status, Verb};
+use super::history::{Dead, History, Sent, Status, Verb};
 use super::load::Run;
 use super::producer::{Style, message};
 use crate::Client;
@@ -30,6 +30,18 @@ const READABLE: Duration = Duration::from_secs(20);
 
 /// Takes all that is left, and judges. Panics with the first violations, and leaves the history in a file.
 pub async fn judge(test: &str, run: Arc<Run>, client: &Client, demands: Demands) -> Report {
+    let (report, history) = examine(test, run, client, demands).await;
+    if !report.violations.is_empty() {
+        let path = std::env::temp_dir().join(format!("lakefall-{test}-history.jsonl"));
+        let kept =
+            history.write(&path).map_or_else(|error| format!("the history could not be written: {error}"), |()| path.display().to_string());
+        panic!("{report}\n{:#?}\nhistory: {kept}", &report.violations[..report.violations.len().min(10)]);
+    }
+    report
+}
+
+/// Takes all that is left, and judges. Violations are in the report.
+pub async fn examine(test: &str, run: Arc<Run>, client: &Client, demands: Demands) -> (Report, History) {
     let queue = Queue::of(&client.clone().persistent(READABLE), run.queue);
     abandon(&run, &queue).await;
     drain(&run, &queue).await;
@@ -41,13 +53,7 @@ pub async fn judge(test: &str, run: Arc<Run>, client: &Client, demands: Demands)
     let history = run.recorder.finish();
     let report = check(&history, demands);
     println!("{test}: {report}");
-    if !report.violations.is_empty() {
-        let path = std::env::temp_dir().join(format!("lakefall-{test}-history.jsonl"));
-        let kept =
-            history.write(&path).map_or_else(|error| format!("the history could not be written: {error}"), |()| path.display().to_string());
-        panic!("{report}\n{:#?}\nhistory: {kept}", &report.violations[..report.violations.len().min(10)]);
-    }
-    report
+    (report, history)
 }
 
 /// Receives a few messages, of which some are there for certain, and forgets them: so something has to come back.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lakefall_tests::cluster::{Cluster, Options, eventually};
-use lakefall_tests::disk::SmallDisk;
+use lakefall_tests::disk::{SmallDisk, flip_bits};
 use lakefall_tests::rows::noise;
 use lakefall_tests::{Client, Row};
 
@@ -36,31 +36,6 @@ async fn fill(client: &Client, topic: &str) -> Vec<Row> {
     rows
 }
 
-/// Flips a bit in each few KiB of every file.
-fn flip(folder: &Path) -> usize {
-    let mut flipped = 0;
-    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        let path = entry.path();
-        if path.is_dir() {
-            flipped += flip(&path);
-            continue;
-        }
-        use std::os::unix::fs::FileExt;
-        let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
-        let length = file.metadata().unwrap().len();
-        for at in (2_000..length).step_by(4_099) {
-            let mut byte = [0];
-            file.read_exact_at(&mut byte, at).unwrap();
-            if byte[0] == 0 {
-                continue;
-            }
-            file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
-            flipped += 1;
-        }
-    }
-    flipped
-}
-
 async fn same(client: &Client, topic: &str, expected: &[Row]) {
     let rows = client.read_lines(topic, 0, 0).await;
     assert_eq!(rows.len(), expected.len());
@@ -81,11 +56,11 @@ async fn bytes_that_flip_on_the_cache_disk_are_found_and_fetched_again() {
     assert!(hits > 0.0, "nothing was read from the disk: what is on it does not matter");
     // While it is down.
     cluster.gateways[0].stop().await;
-    let down = flip(folder.path());
+    let down = flip_bits(folder.path());
     cluster.gateways[0].start().await;
     same(&client, "t", &rows).await;
     // While it is up.
-    let up = flip(folder.path());
+    let up = flip_bits(folder.path());
     for _ in 0..2 {
         same(&client, "t", &rows).await;
     }

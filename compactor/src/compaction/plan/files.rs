@@ -1,13 +1,14 @@
 //! Small Parquet files become large ones. Sizes fall into tiers, each four times the one before; four neighbours of a tier become
-//! one file, with whatever is smaller between them. So the files of a day number three in each tier, and a record is rewritten
-//! about once in each. When the day is over, what is left of it becomes as few files as possible, and is settled.
+//! one file, with whatever is smaller between them. So the files of a period (a day, or less where records are kept for less than
+//! four) number three in each tier, and a record is rewritten about once in each. When the period is over, what is left of it becomes
+//! as few files as possible, and is settled.
 
 use std::ops::Range;
 
-use lakefall_queue::Offset;
 use lakefall_queue::ledger::Extent;
+use lakefall_queue::{Offset, Timestamp};
 
-use super::{bytes, day};
+use super::{Period, bytes};
 
 /// So many of a tier are merged.
 const FEWEST: usize = 4;
@@ -15,7 +16,7 @@ const FEWEST: usize = 4;
 const MOST: usize = 1_000;
 /// Files of the lowest tier are smaller.
 const TIER_0: u64 = 64 << 10;
-/// From here on a file is large: it is not merged again while its day lasts.
+/// From here on a file is large: it is not merged again while its period lasts.
 const LARGE: u64 = 64 << 20;
 /// No file is merged to more.
 pub const LARGEST: u64 = 128 << 20;
@@ -23,31 +24,32 @@ pub const LARGEST: u64 = 128 << 20;
 /// What to do with a partition's Parquet files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
-    /// Which of them to merge next; all of one day.
+    /// Which of them to merge next; all of one period.
     pub merge: Option<Range<usize>>,
     /// Nothing below is merged any more, once `merge` is done.
     pub settled: Option<Offset>,
 }
 
-/// Plans the next merge of files that follow each other, on the day `today`.
-pub fn files(files: &[Extent], today: i64) -> Files {
-    let sizes: Vec<(i64, u64, Offset)> = files.iter().map(|file| (day(file.appended_at), u64::from(file.length), file.end())).collect();
-    let merge = next(files, today);
+/// Plans the next merge of files that follow each other.
+pub fn files(files: &[Extent], period: Period, now: Timestamp) -> Files {
+    let of = |file: &Extent| period.at(file.appended_at);
+    let sizes: Vec<(i64, u64, Offset)> = files.iter().map(|file| (of(file), u64::from(file.length), file.end())).collect();
+    let merge = next(files, period, now);
     let after = match &merge {
         None => sizes,
         Some(range) => {
             let merged = &files[range.clone()];
-            let one = merged.last().map(|last| (day(last.appended_at), bytes(merged), last.end()));
+            let one = merged.last().map(|last| (of(last), bytes(merged), last.end()));
             sizes[..range.start].iter().copied().chain(one).chain(sizes[range.end..].iter().copied()).collect()
         }
     };
-    Files { merge, settled: settled(&after, today) }
+    Files { merge, settled: settled(&after, period.at(now)) }
 }
 
-fn next(files: &[Extent], today: i64) -> Option<Range<usize>> {
+fn next(files: &[Extent], period: Period, now: Timestamp) -> Option<Range<usize>> {
     let mut start = 0;
-    for run in files.chunk_by(|a, b| day(a.appended_at) == day(b.appended_at)) {
-        let over = run.first().is_some_and(|first| day(first.appended_at) < today);
+    for run in files.chunk_by(|a, b| period.at(a.appended_at) == period.at(b.appended_at)) {
+        let over = run.first().is_some_and(|first| period.at(first.appended_at) < period.at(now));
         let found = if over { neighbours(run, 2) } else { tiered(run) };
         if let Some(range) = found {
             return Some(start + range.start..start + range.end);
@@ -93,12 +95,12 @@ fn tier(bytes: u64) -> u32 {
 }
 
 /// Up to where every file is as large as it gets.
-fn settled(files: &[(i64, u64, Offset)], today: i64) -> Option<Offset> {
+fn settled(files: &[(i64, u64, Offset)], present: i64) -> Option<Offset> {
     let mut settled = None;
-    for (index, (day, size, end)) in files.iter().enumerate() {
-        let next = files.get(index + 1).filter(|next| next.0 == *day);
+    for (index, (period, size, end)) in files.iter().enumerate() {
+        let next = files.get(index + 1).filter(|next| next.0 == *period);
         let merges = next.is_some_and(|next| size + next.1 <= LARGEST);
-        let last = if *day < today { !merges } else { *size >= LARGE };
+        let last = if *period < present { !merges } else { *size >= LARGE };
         if !last {
             break;
         }
@@ -111,8 +113,8 @@ fn settled(files: &[(i64, u64, Offset)], today: i64) -> Option<Offset> {
 mod tests {
     use lakefall_queue::ledger::ObjectLevel;
 
-    use super::super::DAY_MS;
     use super::super::tests::chain;
+    use super::super::{DAY_MS, MINUTE_MS, begin};
     use super::*;
 
     const KIB: u32 = 1 << 10;
@@ -122,38 +124,52 @@ mod tests {
         chain(ObjectLevel::Parquet, sizes.iter().map(|size| (*size, day * DAY_MS)))
     }
 
+    fn planned(found: &[Extent], day: i64) -> Files {
+        files(found, Period::DAY, begin(day))
+    }
+
     #[test]
     fn four_small_neighbours_become_one_and_three_do_not() {
-        assert_eq!(files(&of_day(&[KIB; 3], 7), 7), Files { merge: None, settled: None });
-        assert_eq!(files(&of_day(&[KIB; 4], 7), 7).merge, Some(0..4));
-        assert_eq!(files(&of_day(&[MIB, MIB, MIB, KIB, KIB, KIB, KIB], 7), 7).merge, Some(3..7));
+        assert_eq!(planned(&of_day(&[KIB; 3], 7), 7), Files { merge: None, settled: None });
+        assert_eq!(planned(&of_day(&[KIB; 4], 7), 7).merge, Some(0..4));
+        assert_eq!(planned(&of_day(&[MIB, MIB, MIB, KIB, KIB, KIB, KIB], 7), 7).merge, Some(3..7));
         // A small one between larger ones goes along.
-        assert_eq!(files(&of_day(&[MIB, MIB, KIB, MIB, MIB, KIB], 7), 7).merge, Some(0..5));
-        assert_eq!(files(&of_day(&[MIB, MIB, KIB, MIB], 7), 7).merge, None);
+        assert_eq!(planned(&of_day(&[MIB, MIB, KIB, MIB, MIB, KIB], 7), 7).merge, Some(0..5));
+        assert_eq!(planned(&of_day(&[MIB, MIB, KIB, MIB], 7), 7).merge, None);
     }
 
     #[test]
     fn large_files_are_settled_and_stay() {
         let sizes = [70 * MIB, 70 * MIB, KIB, KIB, KIB];
-        assert_eq!(files(&of_day(&sizes, 7), 7), Files { merge: None, settled: Some(Offset(20)) });
-        assert_eq!(files(&of_day(&[70 * MIB, 40 * MIB, 40 * MIB, 40 * MIB, 40 * MIB], 7), 7).merge, Some(1..4));
+        assert_eq!(planned(&of_day(&sizes, 7), 7), Files { merge: None, settled: Some(Offset(20)) });
+        assert_eq!(planned(&of_day(&[70 * MIB, 40 * MIB, 40 * MIB, 40 * MIB, 40 * MIB], 7), 7).merge, Some(1..4));
     }
 
     #[test]
     fn when_the_day_is_over_its_files_become_as_few_as_may_be() {
-        let found = files(&of_day(&[KIB, MIB], 7), 8);
+        let found = planned(&of_day(&[KIB, MIB], 7), 8);
         assert_eq!(found, Files { merge: Some(0..2), settled: Some(Offset(20)) });
-        let found = files(&of_day(&[100 * MIB, 60 * MIB, MIB], 7), 8);
+        let found = planned(&of_day(&[100 * MIB, 60 * MIB, MIB], 7), 8);
         assert_eq!(found, Files { merge: Some(1..3), settled: Some(Offset(30)) });
-        assert_eq!(files(&of_day(&[100 * MIB, 60 * MIB], 7), 8), Files { merge: None, settled: Some(Offset(20)) });
+        assert_eq!(planned(&of_day(&[100 * MIB, 60 * MIB], 7), 8), Files { merge: None, settled: Some(Offset(20)) });
     }
 
     #[test]
     fn days_stay_apart() {
         let each = [(KIB, 0), (KIB, 0), (KIB, DAY_MS), (KIB, DAY_MS), (KIB, DAY_MS)];
         let all = chain(ObjectLevel::Parquet, each);
-        assert_eq!(files(&all, 1), Files { merge: Some(0..2), settled: Some(Offset(20)) });
-        assert_eq!(files(&all[2..], 1), Files { merge: None, settled: None });
+        assert_eq!(planned(&all, 1), Files { merge: Some(0..2), settled: Some(Offset(20)) });
+        assert_eq!(planned(&all[2..], 1), Files { merge: None, settled: None });
+    }
+
+    #[test]
+    fn a_short_period_is_over_while_the_day_lasts() {
+        let hour = Period(60 * MINUTE_MS);
+        let all = chain(ObjectLevel::Parquet, [5, 20, 61, 70].map(|minute| (KIB, minute * MINUTE_MS)));
+        let at = |minute: i64| files(&all, hour, Timestamp::from_millis(minute * MINUTE_MS));
+        assert_eq!(at(90), Files { merge: Some(0..2), settled: Some(Offset(20)) });
+        assert_eq!(files(&all[2..], hour, Timestamp::from_millis(90 * MINUTE_MS)), Files { merge: None, settled: None });
+        assert_eq!(files(&all[2..], hour, Timestamp::from_millis(120 * MINUTE_MS)).merge, Some(0..2));
     }
 
     #[test]
@@ -161,7 +177,7 @@ mod tests {
         let (mut now, mut rewritten, each) = (Vec::new(), 0_u64, 20 * KIB);
         for n in 1..=4_000_u64 {
             now.push(each);
-            while let Some(range) = files(&of_day(&now, 7), 7).merge {
+            while let Some(range) = planned(&of_day(&now, 7), 7).merge {
                 let sum: u32 = now[range.clone()].iter().sum();
                 rewritten += u64::from(sum);
                 now.splice(range, [sum]);

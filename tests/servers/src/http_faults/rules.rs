@@ -48,6 +48,9 @@ pub enum Fault {
     WrongBytes,
     /// The same, and the `Content-Range`, if there is one, admits it.
     WrongRange,
+    /// A listing is answered as the same listing was answered last, whatever was stored or deleted since. Only for listings that
+    /// were asked for before.
+    StaleList,
 }
 
 impl Fault {
@@ -133,12 +136,13 @@ impl Active {
         self.rule.fault.is_delay()
     }
 
-    /// What happens to a request, by this rule.
-    pub(super) fn meets(&mut self, method: &Method, key: &str, dice: &Dice) -> Option<Fault> {
+    /// What happens to a request, by this rule. `again`: it is a listing that was answered before.
+    pub(super) fn meets(&mut self, method: &Method, key: &str, again: bool, dice: &Dice) -> Option<Fault> {
         let rule = &mut self.rule;
         let age = self.since.elapsed();
         let is_meant = rule.method.as_ref().is_none_or(|only| only == method)
             && key.starts_with(&rule.prefix)
+            && (again || rule.fault != Fault::StaleList)
             && rule.window.is_none_or(|(from, until)| (from..until).contains(&age));
         if !is_meant || rule.times == 0 || !dice.chance(rule.probability) {
             return None;

@@ -83,6 +83,13 @@ impl Record<'_> {
     }
 }
 
+/// Path and query of a listing; nothing if the request asks for something else.
+fn is_listing<B>(request: &http::Request<B>) -> Option<String> {
+    let (path, query) = (request.uri().path(), request.uri().query()?);
+    let of_bucket = !path.trim_matches('/').contains('/');
+    (of_bucket && query.contains("list-type=2")).then(|| format!("{path}?{query}"))
+}
+
 impl State {
     pub(super) fn forget(&self) {
         let mut requests = self.requests.lock().unwrap();
@@ -95,12 +102,13 @@ impl State {
         let path = request.uri().path().trim_start_matches('/');
         let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
         let mut faults: Vec<Fault> = Vec::new();
+        let again = is_listing(request).is_some_and(|listing| self.listings.lock().unwrap().contains_key(&listing));
         let mut requests = self.requests.lock().unwrap();
         for rule in self.rules.lock().unwrap().iter_mut() {
             // A rule that comes too late is not used up.
             let is_settled = faults.iter().any(|fault| !fault.is_delay());
             if !is_settled || rule.is_delay() {
-                faults.extend(rule.meets(request.method(), key, &self.dice));
+                faults.extend(rule.meets(request.method(), key, again, &self.dice));
             }
         }
         let sequence = *self.forgotten.lock().unwrap() + requests.len() as u64;
@@ -145,6 +153,13 @@ impl State {
         if fault == Some(Fault::ResetBefore) {
             return record.broken();
         }
+        let listing = is_listing(&request);
+        if fault == Some(Fault::StaleList)
+            && let Some(body) = listing.as_ref().and_then(|listing| self.listings.lock().unwrap().get(listing).cloned())
+        {
+            record.note(|request| request.outcome = Outcome::Invented(200));
+            return Ok(Response::builder().header("content-type", "application/xml").body(whole(body)).unwrap());
+        }
         let request = request.map(|body| match fault {
             Some(Fault::CutUpload(bytes)) => cut(passed(body), bytes),
             _ => passed(body),
@@ -177,7 +192,13 @@ impl State {
             }
             _ => {
                 record.note(|request| request.outcome = Outcome::Answered(status));
-                Ok(answer.map(passed))
+                let Some(listing) = listing.filter(|_| status == 200) else { return Ok(answer.map(passed)) };
+                // Kept for who is to be told what was true once.
+                let (head, body) = answer.into_parts();
+                let Ok(body) = body.collect().await else { return record.broken() };
+                let body = body.to_bytes();
+                self.listings.lock().unwrap().insert(listing, body.clone());
+                Ok(Response::from_parts(head, whole(body)))
             }
         }
     }

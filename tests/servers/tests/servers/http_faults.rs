@@ -209,3 +209,22 @@ async fn a_dead_server_is_a_broken_connection() {
     let error = raw.read(&mut [0]).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
+
+#[tokio::test]
+async fn a_stale_listing_is_what_the_same_listing_was_last_and_only_that() {
+    let Setup { s3: _s3, proxy, bucket, client, .. } = setup().await;
+    let listed = async |prefix: &str| {
+        let listing = client.list_objects_v2().bucket(&bucket).prefix(prefix).send().await.unwrap();
+        listing.contents().iter().map(|object| object.key().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    put(&client, &bucket, "seg/a", vec![1]).await;
+    assert_eq!(listed("seg/").await, ["seg/a"]);
+    put(&client, &bucket, "seg/b", vec![1]).await;
+    proxy.add(Rule::new(Fault::StaleList));
+    assert_eq!(listed("seg/").await, ["seg/a"]);
+    assert_eq!(listed("").await, ["seg/a", "seg/b"], "nobody asked for this one before");
+    assert_eq!(get(&client, &bucket, "seg/b").await, Ok(vec![1]));
+    assert_eq!(proxy.injections().len(), 1);
+    proxy.heal();
+    assert_eq!(listed("seg/").await, ["seg/a", "seg/b"]);
+}
