@@ -43,6 +43,32 @@ fn sections(source: &str) -> BTreeMap<String, Section> {
     found
 }
 
+/// The words of each enum of a source, in kebab case as they are written in a configuration, ready for a cell.
+fn words(source: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut open: Option<(String, Vec<String>)> = None;
+    for line in source.lines() {
+        let text = line.trim();
+        if let Some(name) = text.strip_prefix("pub enum ").and_then(|rest| rest.strip_suffix(" {")) {
+            open = Some((name.to_owned(), Vec::new()));
+        } else if line == "}" {
+            found.extend(open.take().map(|(name, words)| (name, words.join(", "))));
+        } else if let (Some((_, words)), Some(variant)) = (&mut open, text.strip_suffix(','))
+            && variant.chars().all(char::is_alphabetic)
+        {
+            let mut word = String::new();
+            for letter in variant.chars() {
+                if letter.is_uppercase() && !word.is_empty() {
+                    word.push('-');
+                }
+                word.extend(letter.to_lowercase());
+            }
+            words.push(format!("`{word}`"));
+        }
+    }
+    found
+}
+
 fn default_of(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => "none".into(),
@@ -63,6 +89,19 @@ fn spaced(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// `8 MiB`, `1,000 ms`, `64 KiB` as a number.
+fn number(text: &str) -> Option<u64> {
+    let (digits, unit) = text.split_once(' ').unwrap_or((text, ""));
+    let shift = match unit {
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => 0,
+    };
+    Some(digits.replace(',', "").parse::<u64>().ok()? << shift)
 }
 
 /// The bounds that a description ends with: `0.01 to 10,000`, `1 KiB to 64 MiB`.
@@ -86,26 +125,46 @@ fn meaning(says: &str) -> &str {
     if says_more || [": ", ". ", ", "].iter().any(|more| tail.contains(more)) { says } else { before.trim_end() }
 }
 
-fn allowed(key: &str, of_type: &str, says: &str, ranges: &BTreeMap<&str, (u64, u64)>) -> String {
-    if let Some((low, high)) = ranges.get(key) {
+/// What a setting may be. Other tools read this column: numbers are written out, and words stand in backticks.
+fn allowed(key: &str, of_type: &str, says: &str, known: &Known) -> String {
+    if let Some((low, high)) = known.ranges.get(key) {
         return format!("{} to {}", spaced(*low), spaced(*high));
     }
     let bare = of_type.strip_prefix("Option<").and_then(|inner| inner.strip_suffix('>')).unwrap_or(of_type);
-    match bare {
-        "bool" => "true, false".to_owned(),
-        "SocketAddr" => "address:port".to_owned(),
-        "PathBuf" => "a path".to_owned(),
-        "Vec<String>" => "a list".to_owned(),
-        "Secret<String>" => "text, never shown".to_owned(),
-        "Vec<Secret<String>>" => "a list, never shown".to_owned(),
-        "String" => "text".to_owned(),
-        _ => told_bounds(says).unwrap_or("one of the words at the right").to_owned(),
+    let named = match bare {
+        "bool" => "true, false",
+        "SocketAddr" => "address:port",
+        "PathBuf" => "a path",
+        "Vec<String>" => "a list",
+        "Secret<String>" => "text, never shown",
+        "Vec<Secret<String>>" => "a list, never shown",
+        "String" => "text",
+        _ => "",
+    };
+    if !named.is_empty() {
+        return named.to_owned();
     }
+    if let Some(words) = known.words.get(bare) {
+        return words.clone();
+    }
+    let told = told_bounds(says).and_then(|told| told.split_once(" to "));
+    let (low, high) = told.unwrap_or_else(|| panic!("{key} is a {of_type} and does not end with its bounds: {says}"));
+    match (number(low), number(high)) {
+        (Some(low), Some(high)) => format!("{} to {}", spaced(low), spaced(high)),
+        // 0.01 to 10,000.
+        _ => format!("{low} to {high}"),
+    }
+}
+
+/// What is known of settings beside what they say.
+struct Known {
+    ranges: BTreeMap<&'static str, (u64, u64)>,
+    words: BTreeMap<String, String>,
 }
 
 struct Writer {
     sections: BTreeMap<String, Section>,
-    ranges: BTreeMap<&'static str, (u64, u64)>,
+    known: Known,
     page: String,
 }
 
@@ -121,7 +180,7 @@ impl Writer {
         for (name, of_type, says) in plain {
             let key = key(&name);
             let cell = |text: &str| text.replace('|', "\\|");
-            let (default, allowed) = (default_of(&value[&name]), allowed(&key, &of_type, &says, &self.ranges));
+            let (default, allowed) = (default_of(&value[&name]), allowed(&key, &of_type, &says, &self.known));
             assert!(!says.is_empty(), "{key} says nothing of itself");
             writeln!(self.page, "| `{key}` | `{default}` | {allowed} | {} |", cell(meaning(&says))).unwrap();
         }
@@ -136,7 +195,8 @@ impl Writer {
 fn page() -> String {
     let ranges = bounds::ranges(&Config::default()).into_iter().map(|(key, _, low, high)| (key, (low, high))).collect();
     let sections = SOURCES.into_iter().flat_map(sections).collect();
-    let mut writer = Writer { sections, ranges, page: BEGIN.to_owned() };
+    let known = Known { ranges, words: SOURCES.into_iter().flat_map(words).collect() };
+    let mut writer = Writer { sections, known, page: BEGIN.to_owned() };
     writer.section("Config", "", "## General", &serde_json::to_value(Config::default()).unwrap());
     writer.page
 }
@@ -175,19 +235,6 @@ fn every_setting_stands_in_the_manual_once_with_its_default() {
     let missing: Vec<_> = expected.iter().filter(|row| made.matches(row.as_str()).count() != 1).collect();
     assert!(missing.is_empty(), "not there, or more than once:\n{missing:#?}");
     assert_eq!(made.lines().filter(|line| line.starts_with("| `")).count(), expected.len());
-}
-
-/// `8 MiB`, `1,000 ms`, `64 KiB` as a number.
-fn number(text: &str) -> Option<u64> {
-    let (digits, unit) = text.split_once(' ').unwrap_or((text, ""));
-    let shift = match unit {
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        "TiB" => 40,
-        _ => 0,
-    };
-    Some(digits.replace(',', "").parse::<u64>().ok()? << shift)
 }
 
 #[test]
