@@ -8,6 +8,8 @@ use lakefall_queue::{Offset, PartitionIndex, QueueId, TopicId};
 
 use super::room::fixed;
 
+/// What an earlier key sealed.
+static EARLIER: LazyLock<Receipts> = LazyLock::new(|| Receipts::new(&ReceiptKeys::new(vec![8; 32], Vec::new()), &fixed()));
 static RECEIPTS: LazyLock<Receipts> = LazyLock::new(|| Receipts::new(&ReceiptKeys::new(vec![7; 32], vec![vec![8; 32]]), &fixed()));
 
 /// No panic; a text that is opened is the one that would be written; what is sealed is opened; and a sealed receipt with anything
@@ -15,7 +17,8 @@ static RECEIPTS: LazyLock<Receipts> = LazyLock::new(|| Receipts::new(&ReceiptKey
 pub fn receipt(input: &[u8]) -> bool {
     let opened = std::str::from_utf8(input).ok().and_then(|text| Some((text, RECEIPTS.open(text).ok()?)));
     if let Some((text, receipt)) = opened {
-        assert_eq!(&*RECEIPTS.seal(&receipt), text, "two texts of one receipt");
+        let is_sealed = [&RECEIPTS, &EARLIER].iter().any(|receipts| &*receipts.seal(&receipt) == text);
+        assert!(is_sealed, "no key seals {receipt:?} as {text}");
     }
     let made = made(input);
     let sealed = RECEIPTS.seal(&made);
