@@ -28,7 +28,7 @@ pub fn http_produce(input: &[u8]) -> bool {
         assert!(whole.appends.is_empty() || query.contains("partial"), "stored, but refused: {}", whole.body);
         return false;
     }
-    check(whole, body, query == "?format=values" && headers.iter().any(|(_, value)| *value == "application/x-ndjson"));
+    check(whole, body, query == "?format=values" && headers.contains(&("content-type", "application/x-ndjson")));
     true
 }
 

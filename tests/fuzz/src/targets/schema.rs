@@ -22,7 +22,7 @@ pub fn protobuf_schema(input: &[u8]) -> bool {
 }
 
 /// No panic, bounded work; a schema is compatible with itself; full is backward and forward; what a schema takes has columns; and
-/// where a newer schema is said to read what an older one wrote, it takes each value that the older one took.
+/// where a newer JSON Schema is said to read what an older one wrote, it takes each value that the older one took.
 fn run(kind: SchemaType, input: &[u8]) -> bool {
     let parts = parts(input);
     let parsed =
@@ -35,8 +35,9 @@ fn run(kind: SchemaType, input: &[u8]) -> bool {
     let faults = |mode| incompatible(mode, &new, &old).len();
     assert_eq!(faults(Compatibility::Full), faults(Compatibility::Backward) + faults(Compatibility::Forward));
     assert_eq!(faults(Compatibility::None), 0);
-    // Avro's values are read with the schema that they were written with, and then resolved.
-    if kind != SchemaType::Avro {
+    // Avro's values are read with the schema that they were written with, and then resolved; a Protobuf message may have fields that
+    // its own schema does not know, and a string's bytes.
+    if kind == SchemaType::Json {
         for (mode, writer, reader) in [(Compatibility::Backward, &old, &new), (Compatibility::Forward, &new, &old)] {
             for value in values.iter().filter(|_| faults(mode) == 0) {
                 if writer.check(value).is_ok()
