@@ -16,7 +16,7 @@ MINUTES ?= 10
 # In CI the lock file must be right as it is committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test cluster chaos simulate check run bench bench-cluster bench-tables fuzz openapi schemathesis chart
+.PHONY: help test cluster chaos simulate check run bench bench-cluster bench-tables fuzz openapi schemathesis chart configuration image sbom terraform
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -65,6 +65,19 @@ fuzz: ## fuzzes each target for FUZZ_SECONDS (60), guided by coverage where ther
 
 openapi: ## writes docs/openapi.json anew from the handlers
 	UPDATE_OPENAPI=1 cargo test -p lakefall-http --test openapi $(LOCKED)
+
+configuration: ## writes docs/configuration.md anew from the settings' descriptions
+	UPDATE_DOCS=1 cargo test -p lakefall-service --lib manual $(LOCKED)
+
+image: ## makes the container image without a container engine, in target/image, and tells its size
+	cargo build --release -p lakefall $(LOCKED)
+	.ci/rootfs $(TARGET)/release/lakefall $(TARGET)/image
+
+sbom: ## writes the executable's bill of materials to target/lakefall.cdx.json
+	.ci/sbom >$(TARGET)/lakefall.cdx.json
+
+terraform: ## checks terraform/ with mocked clouds
+	.ci/terraform
 
 schemathesis: ## requests made from the OpenAPI document against a server, EXAMPLES (20) random ones per operation
 	@python=$$(.ci/python)

@@ -437,8 +437,12 @@ pub async fn stream(run: Arc<Run>, ways: impl Into<Ways>, producer: u32, mut dic
             let op = run.recorder.invoke(Promise { once: false, pipelined: true }, std::slice::from_ref(&record));
             seq += 1;
             // Either end is gone when the connection broke: the record was perhaps sent, or never was.
-            if invoked.send((op, Instant::now())).await.is_err() || lines.send(Ok(format!("{}\n", record.1))).await.is_err() {
+            if invoked.send((op, Instant::now())).await.is_err() {
                 run.recorder.info(op);
+                break;
+            }
+            // From here on it is told of by who takes acknowledgements.
+            if lines.send(Ok(format!("{}\n", record.1))).await.is_err() {
                 break;
             }
         }
@@ -464,7 +468,9 @@ async fn take_acks(run: Arc<Run>, request: reqwest::RequestBuilder, mut open: mp
                 let line: Vec<u8> = bytes.drain(..=end).collect();
                 let ack: Value = serde_json::from_slice(&line).unwrap();
                 let Some(offset) = ack["offset"].as_u64() else {
-                    assert!(ack["status"].as_u64().is_some_and(|status| status >= 500), "the stream is in order, but was refused: {ack}");
+                    // Also where an earlier line was stored at last: what was behind it when it failed at first is not.
+                    let told = ack["status"].as_u64().is_some_and(|status| status >= 500) || ack["code"] == "stream_poisoned";
+                    assert!(told, "the stream is in order, but was refused: {ack}");
                     break 'answer;
                 };
                 let (op, began) = open.recv().await.expect("an acknowledgement of nothing that was sent");

@@ -29,6 +29,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     // For its feature `failpoints` alone, which a build of the workspace then has: nothing in it is used, see below.
     ("lakefall-tests", &["lakefall-service", CHECK]),
+    // The protocol is the ledger's: who serves it and who asks it are modelled.
+    ("lakefall-model", &["lakefall-queue"]),
     // It holds the readers of all of them against hostile bytes.
     (
         "lakefall-fuzz",
@@ -78,6 +80,7 @@ const HOMES: &[(&str, &str)] = &[
     ("clap", "lakefall"),
     ("clap", CHECK),
     ("rustyline", "lakefall"),
+    ("stateright", "lakefall-model"),
 ];
 
 /// What production code does not contain, as it ends the process, hides a warning, or is not finished.

@@ -65,3 +65,28 @@ pub fn after(attempt: Attempt, doubtful: bool) -> Next {
         (Attempt::Fenced, true) => Next::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_taken_once_and_only_by_the_reign_that_lasts() {
+        let (mine, other) = (7, 8);
+        assert_eq!(place(None, &mine, Epoch(3), Epoch(3)), Placed::New);
+        assert_eq!(place(None, &mine, Epoch(3), Epoch(4)), Placed::Over);
+        for reign in [3, 4] {
+            assert_eq!(place(Some(&mine), &mine, Epoch(3), Epoch(reign)), Placed::Before);
+            assert_eq!(place(Some(&other), &mine, Epoch(3), Epoch(reign)), Placed::Taken);
+        }
+    }
+
+    #[test]
+    fn what_was_in_doubt_once_is_never_told_as_not_applied() {
+        for attempt in [Attempt::Done, Attempt::NotApplied, Attempt::Fenced, Attempt::Unknown] {
+            assert_ne!(after(attempt, true), Next::NotApplied, "{attempt:?}");
+        }
+        assert_eq!(after(Attempt::Unknown, false), Next::Again);
+        assert_eq!((after(Attempt::NotApplied, false), after(Attempt::Fenced, false)), (Next::NotApplied, Next::NotApplied));
+    }
+}

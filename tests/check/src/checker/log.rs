@@ -254,7 +254,9 @@ impl Topic {
     /// A reader saw rows: H2, H3, H7.
     pub(super) fn rows(&mut self, read: &Read, rows: &[Seen], end: u64, least: u64, report: &mut Report) {
         let Read { topic: name, reader, last, seek, partition: number, from } = read;
-        self.told(name, *number, end, least, report);
+        // A page that stops before the end it is told says nothing of what lies behind it: who goes on asks again.
+        let reached = rows.last().map_or(*from, |row| row.offset.saturating_add(1));
+        self.told(name, *number, end, if reached < end { 0 } else { least }, report);
         let cleaned = self.facts.cleaned;
         let partition = self.partitions.entry(*number).or_default();
         let expected = partition.next.entry((*reader, *last)).or_insert(*from);

@@ -32,7 +32,7 @@ pub fn rpc_message(input: &[u8]) -> bool {
     }
 }
 
-fn frame<M: Message + Default + PartialEq + Clone>(bytes: Bytes, inner: impl FnOnce(M) -> bool) -> bool {
+fn frame<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: Bytes, inner: impl FnOnce(M) -> bool) -> bool {
     let Ok(frame) = M::decode(bytes) else { return false };
     assert_eq!(M::decode(&frame.encode_to_vec()[..]).as_ref(), Ok(&frame), "a frame changed when it was sent on");
     inner(frame)

@@ -344,3 +344,14 @@ fn what_is_around_a_violation_is_shown_and_nothing_else() {
     assert_eq!(around.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [3, 4, 5], "{around:?}");
     assert!(around[0].1.contains("gateway 1") && around[1].1.contains("\"ids\":[[1,2,1]]"), "{around:?}");
 }
+
+#[test]
+fn h7_a_page_that_stops_before_the_end_it_was_told_says_nothing_of_what_lies_behind() {
+    for (rows, expected) in [(&[(0, 1)][..], vec![]), (&[(0, 1), (1, 2)], vec![Check::H7])] {
+        let plant = Plant::new();
+        plant.send(PLAIN, &[1, 2, 3], &[0, 1, 2]);
+        plant.read(1, false, 0, rows, 2);
+        plant.end(&[1, 2, 3]);
+        plant.breaks(&expected);
+    }
+}
