@@ -204,7 +204,7 @@ async fn work(queue: Queue, recorder: QueueRecorder, number: u32, mut dice: Dice
             _ if held.is_empty() => {}
             choice => {
                 let at = dice.between(0, held.len() as u64 - 1) as usize;
-                // Settled twice by the same client now and then: the second time the lease is over.
+                // Settled again by the same client now and then: a repetition, or too late.
                 let message = if dice.one_in(4) { held[at].clone() } else { held.swap_remove(at) };
                 let verb = match choice {
                     8 => Verb::Nack(Duration::ZERO),

@@ -64,16 +64,22 @@ impl Model for Message {
             (Op::Receive { attempt }, State::Ready(before)) if *attempt > before => Some(State::Leased(*attempt)),
             (Op::Receive { .. }, _) => None,
             (Op::Settle { attempt, verb, status }, state) => {
-                let holds = state == State::Leased(*attempt);
-                let after = match verb {
-                    Verb::Ack | Verb::Reject => State::Finished,
-                    Verb::Nack(_) => State::Ready(*attempt),
-                    Verb::Extend(more) if more.is_zero() => State::Ready(*attempt),
-                    Verb::Extend(_) => state,
+                let gives_back = matches!(verb, Verb::Nack(_)) || matches!(verb, Verb::Extend(more) if more.is_zero());
+                let finishes = matches!(verb, Verb::Ack | Verb::Reject);
+                // What it is when the settlement is done: a repetition is answered as the first one was, and changes nothing.
+                let after = match state {
+                    State::Leased(held) if held == *attempt && finishes => Some(State::Finished),
+                    State::Leased(held) if held == *attempt && gives_back => Some(State::Ready(held)),
+                    State::Leased(held) if held == *attempt => Some(state),
+                    State::Finished if finishes => Some(state),
+                    State::Ready(before) if before == *attempt && gives_back => Some(state),
+                    _ => None,
                 };
                 match status {
-                    Status::Done | Status::Info => holds.then_some(after),
-                    Status::Expired | Status::Unknown => (!holds).then_some(state),
+                    Status::Done | Status::Info => after,
+                    // Given back, it may have been leased since to somebody who was never told.
+                    Status::Expired | Status::Unknown if after.is_none() || matches!(state, State::Ready(_)) => Some(state),
+                    Status::Expired | Status::Unknown => None,
                 }
             }
         }

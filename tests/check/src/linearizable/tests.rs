@@ -122,6 +122,14 @@ fn a_message_is_leased_by_one_until_he_lets_go_and_never_after_it_is_finished() 
     assert!(message_has_order(vec![sent(), got(2, 1), said(4, 1, nack, Status::Done), said(6, 1, Verb::Ack, Status::Expired)]));
     assert!(!message_has_order(vec![sent(), got(2, 1), said(4, 1, Verb::Ack, Status::Expired)]));
     assert!(!message_has_order(vec![got(0, 1), (2, Some(3), Told::Send { certain: true })]));
+    // A repetition is answered as the first one was.
+    let acked = |status| vec![sent(), got(2, 1), said(4, 1, Verb::Ack, Status::Done), said(6, 1, Verb::Ack, status)];
+    assert!(message_has_order(acked(Status::Done)) && !message_has_order(acked(Status::Expired)));
+    assert!(message_has_order(vec![sent(), got(2, 1), said(4, 1, nack, Status::Done), said(6, 1, nack, Status::Done), got(8, 2)]));
+    assert!(!message_has_order(vec![sent(), got(2, 1), said(4, 1, nack, Status::Done), got(6, 2), said(8, 1, nack, Status::Done)]));
+    let more = Verb::Extend(std::time::Duration::from_secs(1));
+    assert!(message_has_order(vec![sent(), got(2, 1), said(4, 1, more, Status::Done), said(6, 1, Verb::Ack, Status::Done)]));
+    assert!(!message_has_order(vec![sent(), got(2, 1), said(4, 1, Verb::Ack, Status::Done), said(6, 1, more, Status::Done)]));
     // It comes while its acknowledgement is under way: somebody else must have let go of it.
     assert!(!message_has_order(vec![
         sent(),
@@ -132,7 +140,11 @@ fn a_message_is_leased_by_one_until_he_lets_go_and_never_after_it_is_finished() 
     // An acknowledgement of unknown outcome leaves it leased, or finishes it.
     let unknown = (4, None, Told::Settle { attempt: 1, verb: Verb::Ack, status: Status::Info });
     assert!(!message_has_order(vec![sent(), got(2, 1), unknown, got(6, 2)]));
-    assert!(message_has_order(vec![sent(), got(2, 1), unknown, said(6, 1, Verb::Ack, Status::Expired)]));
+    for (verb, status, expected) in
+        [(nack, Status::Expired, true), (nack, Status::Done, true), (Verb::Ack, Status::Done, true), (Verb::Ack, Status::Expired, false)]
+    {
+        assert_eq!(message_has_order(vec![sent(), got(2, 1), unknown, said(6, 1, verb, status)]), expected, "{verb:?} {status:?}");
+    }
 }
 
 /// What a client does next.
