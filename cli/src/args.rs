@@ -6,6 +6,7 @@ use crate::bench::BenchArgs;
 use crate::commands::bucket::{BucketArgs, DoctorArgs};
 use crate::commands::config::ConfigArgs;
 use crate::commands::consume::ConsumeArgs;
+use crate::commands::cost::CostArgs;
 use crate::commands::cursor::CursorArgs;
 use crate::commands::fsck::FsckArgs;
 use crate::commands::produce::ProduceArgs;
@@ -91,6 +92,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Show the configuration.
     Config(ConfigArgs),
+    /// Estimate what a workload costs.
+    Cost(CostArgs),
     /// Print completions for a shell.
     Completions {
         /// The shell.

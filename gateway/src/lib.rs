@@ -14,3 +14,4 @@ mod sql;
 mod topics;
 
 pub use engine::{Engine, EngineConfig};
+pub use queues::{Filters, Forged, Receipt, Receipts};

@@ -11,6 +11,7 @@ use lakefall_queue::schema::{SchemaText, SchemaVersion, Subject};
 use lakefall_queue::topic::Topic;
 use lakefall_queue::{NamespaceName, Record, SubjectName, TopicId};
 use lakefall_schema::{Fault, Schema, Versions, wire_id};
+use lakefall_service::blocking;
 
 use crate::read::ASK_FOR;
 
@@ -57,7 +58,7 @@ impl Schemas {
         if bytes <= AT_ONCE_BYTES {
             return Ok(work());
         }
-        tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(format!("records were not checked to the end: {e}")))
+        blocking::run(work).await.map_err(|e| Error::Internal(format!("records were not checked to the end: {e}")))
     }
 
     /// The versions that these records may be encoded with.
@@ -148,7 +149,7 @@ pub(crate) async fn understood(schema: SchemaText) -> Result<Arc<Schema>> {
 /// Understands a schema, on a thread that may be blocked: it may take a while, and some stack.
 pub(crate) async fn parsed(schema: SchemaText) -> Result<std::result::Result<Schema, Fault>> {
     let parse = move || Schema::parse(schema.kind, &schema.text, schema.message.as_deref());
-    tokio::task::spawn_blocking(parse).await.map_err(|e| Error::Internal(format!("a schema was not read to the end: {e}")))
+    blocking::run(parse).await.map_err(|e| Error::Internal(format!("a schema was not read to the end: {e}")))
 }
 
 pub(crate) fn unexpected(answer: &SchemaAnswer) -> Error {

@@ -4,6 +4,7 @@
 mod attend;
 mod checkpoints;
 mod located;
+mod look;
 pub mod memory;
 pub mod metrics;
 mod news;

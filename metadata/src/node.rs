@@ -10,6 +10,7 @@ use lakefall_queue::clock::{Ambient, Clock};
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::id::JournalSeq;
 use lakefall_queue::ledger::{Answer, Command, Query, Reply};
+use lakefall_queue::planted::{self, Bug};
 use lakefall_queue::{Offset, ShardId, Timestamp};
 use lakefall_service::{FollowingClock, Tasks};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -151,7 +152,8 @@ impl Node {
         // Groups go by the store's clock where there is one for all. L7 keeps them from going back when it steps.
         let following = Arc::new(FollowingClock::new(Arc::clone(&ambient.clock)));
         let leased = store.lease_time();
-        let ambient = if leased.is_some() { Ambient { clock: Arc::clone(&following) as _, ..ambient } } else { ambient };
+        let follows = leased.is_some() && !planted::is(Bug::LeaseByOwnClock);
+        let ambient = if follows { Ambient { clock: Arc::clone(&following) as _, ..ambient } } else { ambient };
         let clock = Arc::clone(&ambient.clock);
         let me = membership.me.clone();
         let mut orders = Vec::new();

@@ -13,7 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::error::{Error, Result};
+use lakefall_queue::ledger::journal::{self, Attempt, Next};
 use lakefall_queue::ledger::{Answer, Command, JournalEntry, Ledger, Query, Reply};
+use lakefall_queue::planted::{self, Bug};
 use lakefall_service::failpoint;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -57,13 +59,13 @@ impl Request {
 }
 
 /// An answer that waits for its group to be durable.
-enum Pending {
+pub(crate) enum Pending {
     Reply(oneshot::Sender<Result<Reply, NotDone>>, Result<Reply>),
     Answer(oneshot::Sender<Result<Answer, NotDone>>, Result<Answer>),
 }
 
 impl Pending {
-    fn release(self) {
+    pub(crate) fn release(self) {
         // A receiver that is gone has stopped waiting; what was done stays done.
         match self {
             Self::Reply(to, reply) => drop(to.send(reply.map_err(NotDone::Failed))),
@@ -139,7 +141,7 @@ impl Owner {
             tokio::select! {
                 biased;
                 // No longer certain is over, also for those who wait in line.
-                () = self.tenure.over() => return Stopped::Unsure(lapsed()),
+                () = self.tenure.over(), if !planted::is(Bug::AnswerWithoutLease) => return Stopped::Unsure(lapsed()),
                 event = self.checkpoints.next() => match event {
                     Event::Tried(tried) => {
                         self.tried(*tried);
@@ -252,13 +254,20 @@ impl Owner {
         if !commands.is_empty() {
             ::metrics::histogram!(names::GROUP_COMMANDS).record(commands.len() as f64);
             let entry = self.ledger.seal(self.lease.epoch, now, commands);
+            if planted::is(Bug::AnswerBeforeAppend) {
+                pending.drain(..).for_each(Pending::release);
+            }
             if let Err(error) = self.append(&entry).await {
-                return Err(give_up(pending, error));
+                if matches!(error, StoreError::Unknown(_)) && planted::is(Bug::LookInsteadOfWrite) {
+                    return self.look(&entry, pending).await;
+                }
+                let error = give_up(pending, error);
+                return if planted::is(Bug::OwnerGoesOn) { Ok(()) } else { Err(error) };
             }
             self.news.publish(self.lease.shard, entry.seq, self.ledger.take_notices());
             failpoint::hit("k7");
         }
-        if !self.tenure.certain() {
+        if !self.tenure.certain() && !planted::is(Bug::AnswerWithoutLease) {
             return Err(give_up(pending, lapsed()));
         }
         pending.into_iter().for_each(Pending::release);
@@ -282,13 +291,15 @@ impl Owner {
             if attempt.is_ok() {
                 failpoint::hit("k6");
             }
-            let error = match attempt {
-                Ok(()) => break,
-                Err(error @ (StoreError::Unknown(_) | StoreError::NotApplied(_))) => error,
-                Err(error) => return Err(if doubtful { ambiguous(error) } else { error }),
-            };
-            doubtful |= matches!(error, StoreError::Unknown(_));
-            if !doubtful {
+            let next = journal::after(outcome(&attempt), doubtful);
+            let Err(error) = attempt else { break };
+            match next {
+                Next::Answer | Next::Again => {}
+                Next::NotApplied => return Err(error),
+                Next::Unknown => return Err(ambiguous(error)),
+            }
+            doubtful = true;
+            if planted::is(Bug::LookInsteadOfWrite) {
                 return Err(error);
             }
             if self.ambient.clock.elapsed().saturating_sub(started) > SETTLE_FOR {
@@ -343,14 +354,24 @@ fn lapsed() -> StoreError {
 }
 
 /// Tells the callers of a group that it is not known, or known not to be.
-fn give_up(pending: Vec<Pending>, error: StoreError) -> StoreError {
+pub(crate) fn give_up(pending: Vec<Pending>, error: StoreError) -> StoreError {
     let told = told_callers(&error);
     pending.into_iter().for_each(|p| p.fail(&told));
     error
 }
 
-/// What an error means after an attempt whose end is not known. Even `Fenced`: the next owner may have replayed that
-/// attempt's entry and dropped it with a checkpoint, so that the store no longer knows of it.
+/// How an attempt to append ended.
+fn outcome(attempt: &Result<(), StoreError>) -> Attempt {
+    match attempt {
+        Ok(()) => Attempt::Done,
+        Err(StoreError::NotApplied(_)) => Attempt::NotApplied,
+        Err(StoreError::Unknown(_)) => Attempt::Unknown,
+        // What makes no sense to the store, it did not take either.
+        Err(StoreError::Fenced | StoreError::Held | StoreError::Corrupt(_) | StoreError::Misconfigured(_)) => Attempt::Fenced,
+    }
+}
+
+/// What an error means after an attempt whose end is not known.
 fn ambiguous(error: StoreError) -> StoreError {
     match error {
         unknown @ StoreError::Unknown(_) => unknown,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use lakefall_queue::ShardId;
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::ledger::{JournalEntry, Ledger};
+use lakefall_service::blocking;
 use tokio::sync::mpsc;
 
 use crate::checkpoints::{Checkpoints, Uncheckpointed};
@@ -140,7 +141,7 @@ impl Supervisor {
             recover(shard, shards, &lease, loaded)?
         } else {
             // Seconds of work must not stand in the way of renewals.
-            tokio::task::spawn_blocking(move || recover(shard, shards, &lease, loaded))
+            blocking::run(move || recover(shard, shards, &lease, loaded))
                 .await
                 .unwrap_or_else(|panic| Err(StoreError::Corrupt(format!("the shard's state cannot be built: {panic}"))))?
         };

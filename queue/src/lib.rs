@@ -13,6 +13,7 @@ pub mod error;
 pub mod id;
 pub mod ledger;
 pub mod limits;
+pub mod planted;
 pub mod queue;
 pub mod record;
 pub mod replay;

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::blocking;
+
 /// Added to the niceness of the threads (`nice(7)`): under load each gets about a tenth of a normal one's time.
 const NICE: i32 = 10;
 
@@ -32,6 +34,9 @@ impl Background {
     /// `threads` (at least one) named `name`.
     pub fn start(name: &str, threads: usize) -> Self {
         let threads = threads.max(1);
+        if blocking::on_the_spot() {
+            return Self(Arc::new(Shared { turns: Semaphore::new(threads), jobs: mpsc::sync_channel(threads).0, threads }));
+        }
         let (jobs, receiver) = mpsc::sync_channel(threads);
         let receiver = Arc::new(Mutex::new(receiver));
         let mut started = 0;
@@ -53,6 +58,9 @@ impl Background {
     /// Does `work` when a thread is free; who waits longest comes first. Dropped before it began, it is not done; after that it
     /// is done for nobody.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Abandoned> {
+        if blocking::on_the_spot() {
+            return blocking::here(work).map_err(|_| Abandoned("it panicked".to_owned()));
+        }
         if self.0.threads == 0 {
             return Err(Abandoned("there is no thread".to_owned()));
         }

@@ -4,9 +4,11 @@
 
 pub mod admin;
 pub mod background;
+pub mod blocking;
 pub mod clock;
 pub mod config;
 pub mod failpoint;
+pub mod net;
 pub mod rlimit;
 pub mod secret;
 pub mod shutdown;

@@ -29,13 +29,35 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     // For its feature `failpoints` alone, which a build of the workspace then has: nothing in it is used, see below.
     ("lakefall-tests", &["lakefall-service", CHECK]),
+    // The protocol is the ledger's: who serves it and who asks it are modelled.
+    ("lakefall-model", &["lakefall-queue"]),
+    // It holds the readers of all of them against hostile bytes.
+    (
+        "lakefall-fuzz",
+        &["lakefall-queue", "lakefall-schema", "lakefall-storage", "lakefall-metadata", "lakefall-sql", "lakefall-gateway", CHECK, ROOMS],
+    ),
     (CHECK, &[]),
+    (
+        SIMULATION,
+        &[
+            "lakefall-queue",
+            "lakefall-service",
+            "lakefall-storage",
+            "lakefall-metadata",
+            "lakefall-gateway",
+            "lakefall-compactor",
+            CHECK,
+            ROOMS,
+        ],
+    ),
     (SERVERS, &[]),
 ];
 /// Real servers for tests: any crate may see it for development, and it sees none.
 const SERVERS: &str = "lakefall-servers";
 /// The judge of histories: sees no other, so that it believes nobody.
 const CHECK: &str = "lakefall-check";
+/// The roles on simulated hosts. It stands in for stores and for parts of libc, and so uses a store's library and unsafe code.
+const SIMULATION: &str = "lakefall-simulation";
 const ROOMS: &str = "the rooms";
 
 /// What the core would do I/O, keep time or draw lots with.
@@ -58,6 +80,7 @@ const HOMES: &[(&str, &str)] = &[
     ("clap", "lakefall"),
     ("clap", CHECK),
     ("rustyline", "lakefall"),
+    ("stateright", "lakefall-model"),
 ];
 
 /// What production code does not contain, as it ends the process, hides a warning, or is not finished.
@@ -87,6 +110,8 @@ struct Package {
     is_room: bool,
     /// (name, is only for development)
     dependencies: Vec<(String, bool)>,
+    /// Features that it turns on: of what it depends on, and by its own features.
+    turns_on: Vec<String>,
 }
 
 fn root() -> PathBuf {
@@ -106,6 +131,11 @@ fn packages() -> Vec<Package> {
             name: text(&package["name"]),
             is_room: folder.parent().is_some_and(|parent| parent.ends_with("gateway/protocols")),
             dependencies: dependencies.iter().map(|d| (text(&d["name"]), d["kind"] == "dev")).collect(),
+            turns_on: {
+                let of_others = dependencies.iter().flat_map(|d| d["features"].as_array().unwrap());
+                let of_its_own = package["features"].as_object().unwrap().values().flat_map(|turned_on| turned_on.as_array().unwrap());
+                of_others.chain(of_its_own).map(text).collect()
+            },
             folder,
         }
     };
@@ -156,6 +186,7 @@ fn an_arrow_that_is_not_drawn_is_found() {
         folder: PathBuf::new(),
         is_room,
         dependencies: seen.iter().map(|name| ((*name).to_owned(), true)).collect(),
+        turns_on: Vec::new(),
     };
     let planted = [
         package("lakefall-queue", false, &["lakefall-service"]),
@@ -178,6 +209,22 @@ fn an_arrow_that_is_not_drawn_is_found() {
         "lakefall-servers must not see lakefall-queue",
     ];
     assert_eq!(wrong_arrows(&planted), expected);
+}
+
+/// What is released is built without the tests' crates: .ci/lints looks whether it is so, .ci/released looks into the executable.
+#[test]
+fn only_crates_of_tests_turn_on_kill_points_and_planted_bugs() {
+    let may = |package: &Package| package.folder.strip_prefix(root()).is_ok_and(|folder| folder.starts_with("tests"));
+    let armed = |feature: &&String| ["failpoints", "planted"].contains(&feature.rsplit('/').next().unwrap());
+    let packages = packages();
+    // A role's `failpoints` is the service's, and turned on by nobody but tests.
+    let forwards = |package: &Package, feature: &str| feature == "lakefall-service/failpoints" && !package.is_room;
+    let wrong = packages.iter().filter(|package| !may(package)).flat_map(|package| {
+        let armed = package.turns_on.iter().filter(armed).filter(|feature| !forwards(package, feature));
+        armed.map(|feature| format!("{} turns on {feature}", package.name))
+    });
+    assert_none("crates that arm what only tests may", wrong.collect());
+    assert!(packages.iter().any(|package| may(package) && package.turns_on.iter().any(|feature| feature == "failpoints")));
 }
 
 #[test]
@@ -204,7 +251,7 @@ fn each_exchangeable_library_is_used_in_one_crate_only() {
     for package in packages() {
         for (library, _) in package.dependencies.iter().filter(|(_, is_dev)| !is_dev) {
             let homes: Vec<&str> = HOMES.iter().filter(|(of, _)| of == library).map(|(_, home)| *home).collect();
-            if !homes.is_empty() && !homes.contains(&package.name.as_str()) {
+            if !homes.is_empty() && !homes.contains(&package.name.as_str()) && package.name != SIMULATION {
                 strays.push(format!("{} uses {library}, which is {}'s", package.name, homes.join(" and ")));
             }
         }
@@ -217,7 +264,24 @@ fn every_crate_obeys_the_lints_of_the_workspace() {
     let manifest = |package: &Package| std::fs::read_to_string(package.folder.join("Cargo.toml")).unwrap();
     let free: Vec<String> =
         packages().iter().filter(|p| !manifest(p).contains("[lints]\nworkspace = true")).map(|p| p.name.clone()).collect();
+    let free: Vec<String> = free.into_iter().filter(|name| name != SIMULATION).collect();
     assert_none("crates without `[lints] workspace = true`", free);
+    // It repeats them, but for one that cannot be made an exception of.
+    let root = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let simulation = packages().into_iter().find(|p| p.name == SIMULATION).unwrap();
+    let lints = |text: &str, of: &str| -> Vec<String> {
+        let section = text.split_once(&format!("[{of}]\n")).map(|(_, rest)| rest.split("\n[").next().unwrap_or_default().to_owned());
+        section
+            .unwrap_or_default()
+            .lines()
+            .filter(|line| line.contains('=') && !line.starts_with("unsafe_code"))
+            .map(str::to_owned)
+            .collect()
+    };
+    for tool in ["rust", "clippy"] {
+        let (of_all, own) = (lints(&root, &format!("workspace.lints.{tool}")), lints(&manifest(&simulation), &format!("lints.{tool}")));
+        assert_eq!(of_all, own, "the lints of {SIMULATION} are not those of the workspace");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub(crate) mod compactor;
 mod completions;
 pub(crate) mod config;
 pub(crate) mod consume;
+pub(crate) mod cost;
 pub(crate) mod cursor;
 pub(crate) mod fsck;
 mod operation;
@@ -60,6 +61,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Bucket(args) => bucket::bucket(&args, &mut output),
         Command::Bench(args) => bench::bench(&args, &client()?, &mut output),
         Command::Config(args) => config::config(&args, &mut output),
+        Command::Cost(args) => cost::cost(&args, &mut output),
         Command::Completions { shell } => completions::completions(shell, &mut output),
     }
 }

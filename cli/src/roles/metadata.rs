@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use lakefall_metadata::{Membership, Node, rpc};
 use lakefall_service::Config;
+use lakefall_service::net::Dialing;
 use tokio_util::sync::CancellationToken;
 
 use super::{CommonArgs, Frame, Started, bind, local_address, parts, run, until_ready};
@@ -97,7 +98,7 @@ async fn start(frame: Frame) -> Result<Started, Failure> {
     let me = parts::replica(&ambient, advertised.clone());
     let store = parts::open_metadata(&config, &me).await?;
     let (node_stop, server_stop) = (CancellationToken::new(), CancellationToken::new());
-    let peers = rpc::RpcPeers::new(&parts::client_security(&config)?).map_err(|error| Failure::Usage(error.to_string()))?;
+    let peers = rpc::RpcPeers::new(&parts::client_security(&config)?, Dialing::Tcp).map_err(|error| Failure::Usage(error.to_string()))?;
     let membership = Membership { me, peers: Arc::new(peers) };
     let node = Node::join(store, parts::node_config(&config), ambient, &tasks, node_stop.clone(), membership)
         .await

@@ -180,7 +180,7 @@ pub(super) fn client_security(config: &Config) -> Result<ClientSecurity, Failure
                 (Some(cert), Some(key)) => Some((pem(cert, "metadata.tls.cert")?, Secret::new(pem(key, "metadata.tls.key")?))),
                 _ => None,
             },
-            domain: None,
+            domain: from.server_name.clone(),
         }),
         None => None,
     };

@@ -10,8 +10,10 @@ use std::path::PathBuf;
 
 use futures::{StreamExt, TryStreamExt};
 use lakefall_queue::ledger::key::{TABLES, parquet_id};
-use lakefall_queue::ledger::{Answer, Command, ObjectStatus, Query, Reply};
+use lakefall_queue::ledger::{Answer, Command, Query, Reply};
+use lakefall_queue::planted::{self, Bug};
 use lakefall_queue::{SegmentId, ShardId, Timestamp};
+use lakefall_service::blocking;
 use lakefall_storage::store::ObjectInfo;
 
 use super::{CollectError, Collector, staging, unexpected};
@@ -169,7 +171,8 @@ impl Collector {
             swept.halted = true;
             return Ok(());
         }
-        let refused = self.refuse(orphans.iter().map(|object| object.id).collect()).await?;
+        let ids = orphans.iter().map(|object| object.id);
+        let refused = if planted::is(Bug::SweepWithoutRefusal) { ids.collect() } else { self.refuse(ids.collect()).await? };
         // Once more: a store that went back while it was asked may have forgotten what it took before.
         if self.check().await?.is_some() {
             swept.halted = true;
@@ -185,7 +188,8 @@ impl Collector {
         Ok(())
     }
 
-    /// Those that no ledger knows, or that were refused unseen and not deleted.
+    /// Those that no ledger knows, or that were refused unseen: these are asked for again, as deleting may have failed, and the
+    /// ledger's answer decides.
     async fn unknown(&self, mut objects: Vec<Candidate>) -> Result<Vec<Candidate>, CollectError> {
         for shard in (0..self.metadata.shards()).map(ShardId) {
             if objects.is_empty() {
@@ -197,7 +201,7 @@ impl Collector {
                 other => return Err(unexpected(&other)),
             };
             let mut known = known.into_iter();
-            objects.retain(|_| known.next().flatten().is_none_or(|status| was_refused_unseen(&status)));
+            objects.retain(|_| known.next().flatten().is_none_or(|status| status.was_refused_unseen()));
         }
         Ok(objects)
     }
@@ -243,7 +247,7 @@ impl Collector {
     }
 
     async fn sweep_staging(&self, folder: PathBuf, horizon: Timestamp) -> Result<u64, CollectError> {
-        let removed = tokio::task::spawn_blocking(move || staging::remove(&folder, horizon)).await;
+        let removed = blocking::run(move || staging::remove(&folder, horizon)).await;
         let removed = removed.map_err(|error| CollectError::Defect(error.to_string()))?;
         let removed = removed.map_err(|error| CollectError::Folder(error.to_string()))?;
         ::metrics::counter!(names::STAGING_FILES).increment(removed);
@@ -258,10 +262,4 @@ impl Collector {
         ::metrics::gauge!(names::SPARED_OBJECTS).set(swept.spared as f64);
         ::metrics::gauge!(names::FOREIGN_KEYS).set(swept.foreign as f64);
     }
-}
-
-/// Only a refusal without a commit leaves an object of which no size is known. It is asked for again, as deleting may have
-/// failed; the ledger's answer decides.
-fn was_refused_unseen(status: &ObjectStatus) -> bool {
-    status.live_extents == 0 && status.size == 0 && status.released_at.is_some()
 }

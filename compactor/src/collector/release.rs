@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::StreamExt;
-use lakefall_queue::ledger::{Answer, Command, ObjectStatus, Query};
+use lakefall_queue::ledger::{Answer, Command, Query};
 use lakefall_queue::{SegmentId, ShardId, Timestamp};
 use lakefall_service::failpoint;
 
@@ -166,8 +166,7 @@ impl Collector {
             other => return Err(unexpected(&other)),
         };
         match known {
-            Some(ObjectStatus { live_extents: 0, released_at: Some(at), .. }) => Ok(at.plus(self.config.grace) < self.ambient.now()),
-            Some(_) => Ok(false),
+            Some(status) => Ok(status.let_go(self.config.grace, self.ambient.now())),
             // What this shard may have known before its metadata was restored.
             None if self.is_spared(id) => Ok(false),
             // L5: from here on it never will. Its grace begins now.

@@ -12,6 +12,7 @@ use lakefall_queue::schema::{SchemaVersion, Subject};
 use lakefall_queue::topic::Topic;
 use lakefall_queue::{NamespaceName, SubjectName};
 use lakefall_schema::{Schema, Versions, union};
+use lakefall_service::blocking;
 use lakefall_storage::parquet::{ColumnSchema, TypedColumns, ValuesAsJson};
 
 use super::columns::Columns;
@@ -57,7 +58,7 @@ impl SchemaColumns {
         for number in &subject.versions[from..] {
             versions.push(self.version(&topic.namespace, &subject.name, number.version).await?);
         }
-        let typed = tokio::task::spawn_blocking(move || typed(&versions)).await;
+        let typed = blocking::run(move || typed(&versions)).await;
         let typed = typed.map_err(|error| Error::Internal(format!("schemas were not read to the end: {error}")))?;
         Ok(typed.unwrap_or_else(|reason| {
             tracing::warn!(topic = %topic.name, subject = %subject.name, reason, "the schema does not become columns");

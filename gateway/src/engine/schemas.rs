@@ -8,6 +8,7 @@ use lakefall_queue::schema::{Compatibility, SchemaText, SchemaVerbs, SchemaVersi
 use lakefall_queue::topic::InvalidRecords;
 use lakefall_queue::verbs::{Caller, Page, PageRequest, Precondition, TopicAppend};
 use lakefall_schema::{Fault, incompatible};
+use lakefall_service::blocking;
 
 use super::Engine;
 use super::append::ATTEMPTS;
@@ -59,7 +60,7 @@ impl Engine {
         }
         let old = understood(self.schemas.version(&caller.namespace, &subject.name, Some(version)).await?.schema).await?;
         let mode = subject.compatibility;
-        let compared = tokio::task::spawn_blocking(move || incompatible(mode, &new, &old)).await;
+        let compared = blocking::run(move || incompatible(mode, &new, &old)).await;
         let faults = compared.map_err(|e| Error::Internal(format!("schemas were not compared to the end: {e}")))?;
         Ok(faults.into_iter().take(NAMED).map(wrong).collect())
     }

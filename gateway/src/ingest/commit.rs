@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakefall_queue::ShardId;
 use lakefall_queue::error::{Error, Result};
-use lakefall_queue::ledger::{Command, CommitReply, Refusal, Reply, SegmentCommit, SliceOutcome};
+use lakefall_queue::ledger::{Answer, AtomOutcome, Command, CommitReply, Query, Refusal, Reply, SegmentCommit, SliceOutcome};
+use lakefall_queue::{Offset, ShardId};
 use lakefall_service::failpoint;
 
 use super::build::Built;
@@ -41,6 +41,37 @@ pub(super) async fn commit(shared: &Shared, commits: BTreeMap<ShardId, SegmentCo
     let replies = futures::future::join_all(each).await.into_iter().collect();
     metrics::histogram!(crate::metrics::COMMIT_SECONDS).record(shared.ambient.clock.elapsed().saturating_sub(started).as_secs_f64());
     replies
+}
+
+/// Answers what the commits will say if nothing comes between, and commits then: see [`Bug::AckBeforeCommit`].
+///
+/// [`Bug::AckBeforeCommit`]: lakefall_queue::planted::Bug::AckBeforeCommit
+pub(super) async fn commit_later(shared: &Arc<Shared>, commits: BTreeMap<ShardId, SegmentCommit>) -> Replies {
+    let mut replies = Replies::new();
+    for (shard, commit) in &commits {
+        replies.insert(*shard, foresee(shared, *shard, commit).await.map(Arc::new));
+    }
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move { commit(&shared, commits).await });
+    replies
+}
+
+async fn foresee(shared: &Shared, shard: ShardId, commit: &SegmentCommit) -> Result<CommitReply> {
+    let mut slices = Vec::new();
+    for extent in &commit.extents {
+        let (topic, partition) = (extent.topic, extent.partition);
+        let query = Query::Locate { topic, partition, from: Offset(u64::MAX), max_bytes: 0, max_extents: 0 };
+        let mut next = match shared.metadata.query(shard, query).await? {
+            Answer::Located(located) => located.end,
+            other => return Err(Error::Internal(format!("a question was answered with {other:?}"))),
+        };
+        for slice in &extent.slices {
+            slices.push(SliceOutcome::Stored(next));
+            next = next.plus(u64::from(slice.records));
+        }
+    }
+    let atoms = commit.atoms.iter().map(|_| AtomOutcome::Applied).collect();
+    Ok(CommitReply { appended_at: shared.ambient.now(), slices, atoms })
 }
 
 /// Commits until it is certain: a repeated commit of the same segment gets the first answer (L3).

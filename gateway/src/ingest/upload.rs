@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use lakefall_queue::SegmentId;
 use lakefall_queue::error::{Error, Result};
-use lakefall_service::failpoint;
+use lakefall_queue::planted::{self, Bug};
+use lakefall_service::{blocking, failpoint};
 use lakefall_storage::store::StoreError;
 
 use super::build::{Built, build};
-use super::commit::{COMMIT_FOR, commit, withhold};
+use super::commit::{COMMIT_FOR, commit, commit_later, withhold};
 use super::order::Turns;
 use super::settle::{Pending, refuse, settle};
 use super::{PAUSE, Shared, Submission};
@@ -39,7 +40,9 @@ pub(super) async fn run(shared: Arc<Shared>, submissions: Vec<Submission>, mut t
     match stored {
         Ok(mut built) => {
             let poisoned = withhold(&shared, &pending, &mut built);
-            let replies = commit(&shared, std::mem::take(&mut built.commits)).await;
+            let commits = std::mem::take(&mut built.commits);
+            let replies =
+                if planted::is(Bug::AckBeforeCommit) { commit_later(&shared, commits).await } else { commit(&shared, commits).await };
             settle(&shared, pending, &built, &replies, &poisoned);
         }
         Err(error) => refuse(&shared, pending, &error),
@@ -92,13 +95,18 @@ async fn store(shared: &Arc<Shared>, id: SegmentId, submissions: Vec<Submission>
     let (pending, built) = if small {
         work()
     } else {
-        match tokio::task::spawn_blocking(work).await {
+        match blocking::run(work).await {
             Ok(done) => done,
             // Only a panic ends here, and the submissions went with it: their callers see a dropped channel.
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            Err(panic) => panic.resume(),
         }
     };
     let stored = match built {
+        Ok(built) if planted::is(Bug::CommitBeforePut) => {
+            let (shared, chunks) = (Arc::clone(shared), built.segment.chunks.clone());
+            tokio::spawn(async move { upload(&shared, id, &chunks).await });
+            Ok(built)
+        }
         Ok(mut built) => upload(shared, id, &built.segment.chunks).await.map(|()| {
             let chunks = std::mem::take(&mut built.segment.chunks);
             shared.cache.fill(id, &chunks, built.segment.len);

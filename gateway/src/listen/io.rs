@@ -14,7 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use lakefall_service::failpoint;
-use tokio::net::TcpStream;
+use lakefall_service::net::Wire;
 use tokio::time::{Instant, Sleep};
 
 use super::ListenConfig;
@@ -115,8 +115,8 @@ impl Timer {
 }
 
 /// The socket.
-pub(super) struct TimedIo {
-    io: TokioIo<TcpStream>,
+pub(super) struct TimedIo<S> {
+    io: TokioIo<S>,
     phase: Option<Phase>,
     header_timeout: Duration,
     idle_timeout: Duration,
@@ -127,9 +127,9 @@ pub(super) struct TimedIo {
     shut: bool,
 }
 
-impl TimedIo {
+impl<S: Wire> TimedIo<S> {
     /// Without a phase reads are not timed: HTTP/2 has its own pings.
-    pub(super) fn new(stream: TcpStream, config: &ListenConfig, phase: Option<Phase>) -> Self {
+    pub(super) fn new(stream: S, config: &ListenConfig, phase: Option<Phase>) -> Self {
         Self {
             io: TokioIo::new(stream),
             phase,
@@ -178,7 +178,7 @@ fn too_slow() -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::TimedOut, "the client took too long")
 }
 
-impl Read for TimedIo {
+impl<S: Wire> Read for TimedIo<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Pending => self.check_reading(cx),
@@ -194,7 +194,7 @@ impl Read for TimedIo {
     }
 }
 
-impl Write for TimedIo {
+impl<S: Wire> Write for TimedIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         match Pin::new(&mut self.io).poll_write(cx, buf) {
             Poll::Pending => self.check_writing(cx),

@@ -19,7 +19,7 @@ use axum::http::header::CONNECTION;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use lakefall_service::Tasks;
-use tokio::net::{TcpListener, TcpStream};
+use lakefall_service::net::{Accepted, Listener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
@@ -58,7 +58,7 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: appl
 /// Serves until `stop`: then no connection is accepted, those that are open finish their request, and the future returns
 /// when the last is closed. Dropped before that, it cuts those that are still open.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Listener,
     router: Router,
     config: ListenConfig,
     tasks: Tasks,
@@ -74,7 +74,7 @@ pub async fn serve(
             () = stop.cancelled() => break,
         };
         let stream = match accepted {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 // Out of file descriptors, most likely: wait for some to be closed.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -102,12 +102,16 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, router: Router, config: Arc<ListenConfig>, stop: CancellationToken, permit: OwnedSemaphorePermit) {
+async fn connection(
+    mut stream: impl Accepted,
+    router: Router,
+    config: Arc<ListenConfig>,
+    stop: CancellationToken,
+    permit: OwnedSemaphorePermit,
+) {
     metrics::gauge!(crate::metrics::CONNECTIONS).increment(1.0);
-    // Answers are written whole; waiting to fill a packet only delays them.
-    let _ = stream.set_nodelay(true);
     let http2 = tokio::select! {
-        told = tokio::time::timeout(config.idle_timeout, is_http2(&stream, config.header_timeout)) => told.ok().flatten(),
+        told = tokio::time::timeout(config.idle_timeout, is_http2(&mut stream, config.header_timeout)) => told.ok().flatten(),
         () = stop.cancelled() => None,
     };
     match http2 {
@@ -120,7 +124,7 @@ async fn connection(stream: TcpStream, router: Router, config: Arc<ListenConfig>
 }
 
 /// Tells the protocol from the first bytes; `None` if the client closes or takes too long over them.
-async fn is_http2(stream: &TcpStream, header_timeout: Duration) -> Option<bool> {
+async fn is_http2(stream: &mut impl Accepted, header_timeout: Duration) -> Option<bool> {
     let mut first = [0_u8; 24];
     // The first byte may take as long as an idle connection may.
     let mut seen = stream.peek(&mut first).await.ok().filter(|n| *n > 0)?;
@@ -137,7 +141,7 @@ async fn is_http2(stream: &TcpStream, header_timeout: Duration) -> Option<bool> 
     Some(first[..seen] == PREFACE[..seen.min(PREFACE.len())])
 }
 
-async fn serve_http1(stream: TcpStream, router: Router, config: &ListenConfig, stop: &CancellationToken) {
+async fn serve_http1(stream: impl Accepted, router: Router, config: &ListenConfig, stop: &CancellationToken) {
     let phase = Phase::default();
     let io = TimedIo::new(stream, config, Some(phase.clone()));
     let body_timeout = config.body_timeout;
@@ -170,7 +174,7 @@ async fn serve_http1(stream: TcpStream, router: Router, config: &ListenConfig, s
     log_end(ended);
 }
 
-async fn serve_http2(stream: TcpStream, router: Router, config: &ListenConfig, stop: &CancellationToken) {
+async fn serve_http2(stream: impl Accepted, router: Router, config: &ListenConfig, stop: &CancellationToken) {
     let io = TimedIo::new(stream, config, None);
     let body_timeout = config.body_timeout;
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lakefall_queue::error::Result;
+use lakefall_queue::planted::{self, Bug};
 use lakefall_queue::queue::Queue;
 use lakefall_queue::{NamespaceName, Offset, PartitionIndex, QueueId, QueueName, TopicId};
 use std::sync::Arc;
@@ -97,6 +98,9 @@ impl Desk {
         let now = Instant::now();
         let (over, mut waiting): (Vec<Waiting>, Vec<Waiting>) = waiting.into_iter().partition(|one| one.until <= now);
         let mut state = self.lock();
+        if planted::is(Bug::WakeUpLost) {
+            state.told = Told::default();
+        }
         while let Some(one) = waiting.pop() {
             state.waiting.push_front(one);
         }

@@ -17,9 +17,9 @@ const ROUTED_MAX_BYTES: usize = 255;
 /// Words of patterns, headers and keys that a record of one topic is compared with, at most, to be looked at where others wait.
 const SIMPLE_MAX: usize = 64;
 
-/// What a queue takes.
+/// What a queue takes: pure, so that it can be held against any record without a queue.
 #[derive(Debug)]
-pub(crate) struct Filters {
+pub struct Filters {
     queue: String,
     /// Of the topics that it does not take whole.
     bound: HashMap<TopicId, Vec<Rule>>,
@@ -37,7 +37,10 @@ enum Rule {
 }
 
 impl Filters {
-    pub(crate) fn new(queue: &Queue) -> Result<Self> {
+    /// Of a queue with these settings, bindings and sources.
+    ///
+    /// Errors: [`Error::Invalid`] for a pattern or an expression that cannot be read, or that would cost too much.
+    pub fn new(queue: &Queue) -> Result<Self> {
         let filter = queue.config.filter.as_deref().map(|text| Expression::compile("filter", text)).transpose()?;
         let mut bound = HashMap::new();
         for source in &queue.sources {
@@ -63,7 +66,7 @@ impl Filters {
     }
 
     /// Whether the queue takes a record.
-    pub(crate) fn take(&self, topic: TopicId, name: &TopicName, record: &StoredRecord) -> bool {
+    pub fn take(&self, topic: TopicId, name: &TopicName, record: &StoredRecord) -> bool {
         if let Some(only) = record.properties.as_ref().and_then(|properties| properties.for_queue.as_deref()) {
             return only == self.queue;
         }

@@ -38,12 +38,12 @@ pub(crate) use atomic::{Settles, check as check_settlements};
 pub(crate) use bell::Bell;
 pub(crate) use dead::without_delivery;
 pub(crate) use expression::{Expression, Spoken};
+pub use filter::Filters;
 pub(crate) use filter::{check_binding, check_filter};
 pub(crate) use known::Known;
 pub(crate) use mover::{Mover, refusal};
 pub(crate) use operations::{Operations, Progress};
-pub use receipts::ReceiptKeys;
-pub(crate) use receipts::{Receipt, Receipts};
+pub use receipts::{Forged, Receipt, ReceiptKeys, Receipts};
 pub(crate) use redrive::start as redrive;
 pub(crate) use request::Requests;
 

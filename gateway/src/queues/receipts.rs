@@ -57,15 +57,21 @@ impl fmt::Debug for ReceiptKeys {
 
 /// What a receipt names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Receipt {
-    pub(crate) queue: QueueId,
-    pub(crate) generation: u32,
-    pub(crate) topic: TopicId,
-    pub(crate) partition: PartitionIndex,
-    pub(crate) offset: Offset,
-    pub(crate) attempt: u32,
-    /// Leases before this one that were delivered to nobody.
-    pub(crate) undelivered: u32,
+pub struct Receipt {
+    /// The queue.
+    pub queue: QueueId,
+    /// The queue's: another one makes it stale.
+    pub generation: u32,
+    /// Where the message lies.
+    pub topic: TopicId,
+    /// Where the message lies.
+    pub partition: PartitionIndex,
+    /// Where the message lies.
+    pub offset: Offset,
+    /// How often the message was leased, this time included; below 2^20.
+    pub attempt: u32,
+    /// Leases before this one that were delivered to nobody; below 2^12.
+    pub undelivered: u32,
 }
 
 impl Receipt {
@@ -77,10 +83,10 @@ impl Receipt {
 
 /// Not a receipt of this service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Forged;
+pub struct Forged;
 
-/// Seals and opens receipts.
-pub(crate) struct Receipts {
+/// Seals and opens receipts: pure, so that it can be held against any bytes without a queue.
+pub struct Receipts {
     /// The current one first; never empty.
     keys: Vec<Key>,
 }
@@ -109,7 +115,8 @@ impl Key {
 }
 
 impl Receipts {
-    pub(crate) fn new(keys: &ReceiptKeys, ambient: &Ambient) -> Self {
+    /// With these keys; without any, one is drawn.
+    pub fn new(keys: &ReceiptKeys, ambient: &Ambient) -> Self {
         let mut ready: Vec<Key> = keys.keys.iter().map(|key| Key::new(key)).collect();
         if ready.is_empty() {
             let drawn = [ambient.entropy.draw().to_be_bytes(), ambient.entropy.draw().to_be_bytes()].concat();
@@ -119,7 +126,7 @@ impl Receipts {
     }
 
     /// Writes a receipt.
-    pub(crate) fn seal(&self, receipt: &Receipt) -> Arc<str> {
+    pub fn seal(&self, receipt: &Receipt) -> Arc<str> {
         let key = &self.keys[0];
         let mut bytes = [0; FIELDS + SEAL];
         bytes[0] = VERSION;
@@ -139,7 +146,9 @@ impl Receipts {
     }
 
     /// Reads a receipt that this service, with this key or one before, has written.
-    pub(crate) fn open(&self, text: &str) -> Result<Receipt, Forged> {
+    ///
+    /// Errors: [`Forged`] for any other text, whatever is wrong with it.
+    pub fn open(&self, text: &str) -> Result<Receipt, Forged> {
         let mut bytes = [0; FIELDS + SEAL];
         if text.len() != TEXT {
             return Err(Forged);

@@ -11,6 +11,7 @@ use lakefall_queue::ledger::Classified;
 use lakefall_queue::topic::Topic;
 use lakefall_queue::verbs::{Admission, Fetched, Read, Start};
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord, TopicId};
+use lakefall_service::blocking;
 use tokio::time::Instant;
 
 use super::classify::{Found, classify};
@@ -126,11 +127,8 @@ async fn look(mover: &Mover, known: &Arc<Known>, at: Unseen, records: usize, byt
         move || classify(&known, (at.topic, &name), partition, (from, to.max(from)), records, now)
     };
     // Filters look into bodies, and there may be many: not where others wait for the same thread.
-    let found = if known.filters.are_simple() {
-        work()
-    } else {
-        tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(error.to_string()))?
-    };
+    let found =
+        if known.filters.are_simple() { work() } else { blocking::run(work).await.map_err(|error| Error::Internal(error.to_string()))? };
     Ok((found, fetched.admission))
 }
 

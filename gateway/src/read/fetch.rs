@@ -7,8 +7,10 @@ use std::ops::Range;
 use bytes::Bytes;
 use lakefall_queue::error::Error;
 use lakefall_queue::ledger::{Extent, ObjectLevel};
+use lakefall_queue::planted::{self, Bug};
 use lakefall_queue::topic::Topic;
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord};
+use lakefall_service::blocking;
 use lakefall_storage::batch::{BatchError, BatchHeader, DecodeContext, decode};
 use lakefall_storage::cache::Pool;
 use lakefall_storage::store::StoreError;
@@ -66,7 +68,10 @@ impl Reader {
                 return Ok(());
             }
             let batch_end = batch.base.plus(u64::from(batch.records));
-            let records = self.decode_batch(batch, at.partition, extent, at.next).await?;
+            let records = match self.decode_batch(batch, at.partition, extent, at.next).await {
+                Err(Error::DataUnavailable { .. }) if planted::is(Bug::CorruptBatchSkipped) => Vec::new(),
+                decoded => decoded?,
+            };
             take(pass, at, records.into_iter(), batch_end);
             pass.weigh();
         }
@@ -192,7 +197,7 @@ impl Reader {
         if self.is_old(extent) {
             return self.replays.run(work).await.map_err(|error| Error::Internal(error.to_string()));
         }
-        tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(error.to_string()))
+        blocking::run(work).await.map_err(|error| Error::Internal(error.to_string()))
     }
 
     /// R8: an object that is missing though the ledger refers to it is looked up once more, and not from memory. Then it is

@@ -4,6 +4,7 @@
 
 use lakefall_queue::StoredRecord;
 use lakefall_queue::error::Error;
+use lakefall_queue::planted::{self, Bug};
 use lakefall_queue::topic::Topic;
 use lakefall_queue::verbs::Read;
 
@@ -96,6 +97,10 @@ impl Reader {
         loop {
             if at.located && at.next < at.bounds.log_start {
                 let log_start = at.bounds.log_start;
+                if planted::is(Bug::BelowLogStartSkipped) {
+                    at.next = log_start;
+                    continue;
+                }
                 return Err(Error::BelowLogStart { partition: at.partition, offset: at.next, log_start }.into());
             }
             if pass.read.until_offset.is_some_and(|until| at.located && at.next >= until) {

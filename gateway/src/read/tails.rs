@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lakefall_metadata::{Metadata, News};
 use lakefall_queue::ledger::Notice;
+use lakefall_queue::planted::{self, Bug};
 use lakefall_queue::{Offset, PartitionIndex, TopicId};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -123,6 +124,9 @@ impl TopicTail {
 impl Watcher {
     /// Returns when something was appended or changed since the last call.
     pub(super) async fn changed(&mut self) {
+        if planted::is(Bug::WakeUpLost) {
+            self.version.mark_unchanged();
+        }
         // The sender lives in `topic`, which this watcher holds.
         let _ = self.version.changed().await;
     }

@@ -12,6 +12,9 @@ pub enum Fault {
     LoseRequest,
     /// It happened, and the caller cannot tell.
     LoseReply,
+    /// It happens only when so many further requests came to the store, unless something stands in its way by then; the caller
+    /// cannot tell.
+    Delay(u32),
 }
 
 /// What fails next.

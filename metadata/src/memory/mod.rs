@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lakefall_queue::clock::Clock;
 use lakefall_queue::id::JournalSeq;
+use lakefall_queue::ledger::journal::Placed;
 use lakefall_queue::ledger::{Checkpoint, Extent};
 use lakefall_queue::{Offset, PartitionIndex, ShardId, Timestamp, TopicId};
 
@@ -65,7 +66,9 @@ impl MemoryStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.come_due();
+        state
     }
 }
 
@@ -130,11 +133,15 @@ impl MetadataStore for MemoryStore {
         if let Some(Fault::LoseRequest) = fault {
             return Err(StoreError::Unknown("injected: lost before it was applied".to_owned()));
         }
-        let written = self.lock().append(lease, seq, token, payload)?;
+        if let Some(Fault::Delay(requests)) = fault {
+            self.lock().append_after(requests, *lease, seq, token, payload);
+            return Err(StoreError::Unknown("injected: not applied yet".to_owned()));
+        }
+        let placed = self.lock().append(lease, seq, token, payload)?;
         if let Some(Fault::LoseReply) = fault {
             return Err(StoreError::Unknown("injected: applied, and the reply lost".to_owned()));
         }
-        if written == token { Ok(()) } else { Err(StoreError::Fenced) }
+        if placed == Placed::Taken { Err(StoreError::Fenced) } else { Ok(()) }
     }
 
     async fn checkpoint(&self, lease: &Lease, checkpoint: &Checkpoint) -> Result<(), StoreError> {

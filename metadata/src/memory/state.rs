@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use lakefall_queue::id::{Epoch, JournalSeq};
 use lakefall_queue::ledger::Checkpoint;
+use lakefall_queue::ledger::journal::{self, Placed};
+use lakefall_queue::planted::{self, Bug};
 use lakefall_queue::{ShardId, Timestamp};
 
 use super::tables::Tables;
@@ -17,6 +19,8 @@ pub(super) struct State {
     by_shard: BTreeMap<ShardId, Shard>,
     /// Until when each replica counts as alive.
     replicas: BTreeMap<ReplicaId, (Replica, Timestamp)>,
+    /// Appends on their way, each with the number of requests that come before it.
+    late: Vec<(u32, Lease, JournalSeq, WriterToken, Bytes)>,
 }
 
 #[derive(Default)]
@@ -104,13 +108,34 @@ impl State {
         Ok(Loaded { shard: row, rows: shard.tables.rows(), entries })
     }
 
-    /// The token whose entry stands at `seq`. What stands is told even after the reign: that is how an ambiguous append is
-    /// settled.
-    pub(super) fn append(&mut self, lease: &Lease, seq: JournalSeq, token: WriterToken, payload: Bytes) -> Result<WriterToken, StoreError> {
-        let standing = self.by_shard.get(&lease.shard).and_then(|shard| shard.journal.get(&seq.0)).map(|(writer, _)| *writer);
-        match standing {
-            Some(writer) => Ok(writer),
-            None => Ok(self.owned(lease)?.journal.entry(seq.0).or_insert((token, payload)).0),
+    /// What is done with an append. A reign that is over is an error; what stands in the place is told even then.
+    pub(super) fn append(&mut self, lease: &Lease, seq: JournalSeq, token: WriterToken, payload: Bytes) -> Result<Placed, StoreError> {
+        let shard = self.by_shard.entry(lease.shard).or_default();
+        let standing = shard.journal.get(&seq.0).map(|(writer, _)| writer);
+        let placed = match journal::place(standing, &token, lease.epoch, Epoch(shard.epoch)) {
+            Placed::Over if planted::is(Bug::FormerOwnerAppends) => Placed::New,
+            placed => placed,
+        };
+        match placed {
+            Placed::Over => return Err(StoreError::Fenced),
+            Placed::New => drop(shard.journal.insert(seq.0, (token, payload))),
+            Placed::Before | Placed::Taken => {}
+        }
+        Ok(placed)
+    }
+
+    /// An append that is held up while so many other requests pass.
+    pub(super) fn append_after(&mut self, requests: u32, lease: Lease, seq: JournalSeq, token: WriterToken, payload: Bytes) {
+        self.late.push((requests, lease, seq, token, payload));
+    }
+
+    /// A request comes: appends that were held up long enough come before it.
+    pub(super) fn come_due(&mut self) {
+        let (due, late): (Vec<_>, Vec<_>) = std::mem::take(&mut self.late).into_iter().partition(|(requests, ..)| *requests == 0);
+        self.late = late.into_iter().map(|(requests, lease, seq, token, payload)| (requests - 1, lease, seq, token, payload)).collect();
+        for (_, lease, seq, token, payload) in due {
+            // Nobody waits for what becomes of it.
+            let _ = self.append(&lease, seq, token, payload);
         }
     }
 

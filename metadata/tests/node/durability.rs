@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lakefall_metadata::memory::Fault;
-use lakefall_metadata::{Metadata, MetadataStore, News, rebuild};
+use lakefall_metadata::{Metadata, MetadataStore, News, StoreError, WriterToken, rebuild};
+use lakefall_queue::id::JournalSeq;
 use lakefall_queue::ledger::Notice;
 use lakefall_queue::{Offset, Outcome};
 use tokio::sync::broadcast::error::TryRecvError;
@@ -76,6 +77,34 @@ async fn l4_an_append_that_was_lost_on_its_way_is_written_again() {
     assert_eq!(stored_at(service.execute(commit(1, topic, 5)).await), 0);
     assert_eq!((memory.faults().pending(), memory.journal_len(SHARD)), (0, entries + 1));
     assert_eq!(stored_at(service.execute(commit(2, topic, 5)).await), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn l4_an_append_that_arrives_after_it_was_written_again_changes_nothing() {
+    let (memory, store) = memory();
+    let (service, topic) = Service::with_topic(&store, quiet()).await;
+    for requests in 0..4 {
+        let (entries, end) = (memory.journal_len(SHARD), service.end(topic).await);
+        memory.faults().order([Some(Fault::Delay(requests))]);
+        assert_eq!(stored_at(service.execute(commit(2 * end + 1, topic, 5)).await), end);
+        assert_eq!(stored_at(service.execute(commit(2 * end + 2, topic, 1)).await), end + 5);
+        assert_eq!((memory.faults().pending(), memory.journal_len(SHARD)), (0, entries + 2), "held up by {requests} requests");
+    }
+    let next = memory.take(SHARD).await.unwrap();
+    assert!(state(memory.load(&next).await.unwrap()) == replayed(&store));
+}
+
+#[tokio::test(start_paused = true)]
+async fn l4_an_append_that_arrives_after_its_reign_is_refused() {
+    let (memory, _) = memory();
+    let first = memory.take(SHARD).await.unwrap();
+    memory.faults().order([Some(Fault::Delay(1))]);
+    let append = memory.append(&first, JournalSeq(1), WriterToken(1), Bytes::from_static(b"late")).await;
+    assert!(matches!(append, Err(StoreError::Unknown(_))), "{append:?}");
+    let next = memory.take(SHARD).await.unwrap();
+    assert!(memory.load(&next).await.unwrap().entries.is_empty());
+    memory.append(&next, JournalSeq(1), WriterToken(2), Bytes::from_static(b"next")).await.unwrap();
+    assert_eq!(memory.load(&next).await.unwrap().entries, [Bytes::from_static(b"next")]);
 }
 
 #[tokio::test(start_paused = true)]

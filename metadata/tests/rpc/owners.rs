@@ -8,6 +8,7 @@ use lakefall_metadata::rpc::ClientConfig;
 use lakefall_metadata::{Metadata, Replica, ReplicaId};
 use lakefall_queue::ShardId;
 use lakefall_queue::ledger::{Answer, Query};
+use lakefall_service::net::Dialing;
 use tokio::time::Instant;
 
 use super::proxy::Ways;
@@ -145,7 +146,7 @@ async fn a_replica_is_woken_by_its_peers() {
     use lakefall_metadata::rpc::RpcPeers;
     let world = World::shared(SHARDS);
     let replica = world.replica().await;
-    let peers = RpcPeers::new(&world.client).unwrap();
+    let peers = RpcPeers::new(&world.client, Dialing::Tcp).unwrap();
     peers.nudge(replica.node.me()).await;
     // Neither an error nor a wait that matters.
     let started = Instant::now();

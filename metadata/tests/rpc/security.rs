@@ -153,3 +153,24 @@ async fn endpoints_and_certificates_that_make_no_sense_are_refused_at_the_start(
     let told = serve(listener, replica.held.clone(), &security, &tasks, tasks.token()).unwrap_err();
     assert!(told.to_string().starts_with("metadata.tls"), "{told}");
 }
+
+#[tokio::test]
+async fn a_replica_that_is_called_by_its_address_is_known_by_the_name_in_its_certificate() {
+    let authority = Authority::new();
+    let (cert, key) = authority.certify("metadata.example");
+    let named = |name: &str| ClientSecurity {
+        token: None,
+        tls: Some(ClientTls { ca: authority.pem(), identity: None, domain: Some(name.to_owned()) }),
+    };
+    let mut world = World::alone();
+    world.server = ServerSecurity { token: None, tls: Some(ServerTls { cert, key, client_ca: None }) };
+    world.client = named("metadata.example");
+    world.scheme = "https";
+    let replica = world.replica().await;
+    let client = world.client(&[&replica]).await;
+    assert!(matches!(client.query(ShardId(0), Query::Position).await, Ok(Answer::Position(_))));
+    let security = named("another.example");
+    let client = world.connect(ClientConfig { security, deadline: Duration::from_millis(500), ..world.config_of(&[&replica]) });
+    let told = client.query(ShardId(0), Query::Position).await.unwrap_err();
+    assert!(told.outcome() == Outcome::NotApplied && told.to_string().contains("metadata.tls"), "{told}");
+}

@@ -18,6 +18,7 @@ use lakefall_queue::ledger::{Answer, Command, ProposedExtent, Query, Reply, Segm
 use lakefall_queue::topic::{Topic, TopicConfig};
 use lakefall_queue::verbs::Precondition;
 use lakefall_queue::{NamespaceName, Offset, PartitionIndex, SegmentId, ShardId, Timestamp, TopicId, TopicName};
+use lakefall_service::net::Dialing;
 use lakefall_service::{Tasks, system_ambient};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -189,7 +190,8 @@ impl World {
         };
         let (tasks, leave, stop) = (Tasks::new(), CancellationToken::new(), CancellationToken::new());
         let ambient = Ambient { clock: Arc::clone(&self.clock), ..system_ambient() };
-        let peers: Arc<dyn Peers> = if self.leased { Arc::new(RpcPeers::new(&self.client).unwrap()) } else { Arc::new(NoPeers) };
+        let peers: Arc<dyn Peers> =
+            if self.leased { Arc::new(RpcPeers::new(&self.client, Dialing::Tcp).unwrap()) } else { Arc::new(NoPeers) };
         let node = Node::join(handle, self.config.clone(), ambient, &tasks, leave.clone(), Membership { me, peers }).await.unwrap();
         node.ready().await;
         let held = Arc::new(Held {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::objects::{COMMIT_WINDOW, Object};
-use super::windows::{DedupEntry, RememberedReply};
+use super::windows::{DedupEntry, RememberedReply, kept_for};
 use super::{
     Applied, Atom, AtomOutcome, CommitReply, DedupHit, Extent, Ledger, Notice, ObjectLevel, PartitionKey, ProposedExtent, Refusal, Reply,
     RowKey, SegmentCommit, Slice, SliceOutcome,
 };
 use crate::error::{Error, Result};
 use crate::id::Offset;
+use crate::planted::{self, Bug};
 use crate::time::Timestamp;
 use crate::verbs::AckRange;
 
@@ -47,7 +48,9 @@ enum Verdict {
 
 impl Ledger {
     pub(super) fn commit(&mut self, commit: &SegmentCommit, now: Timestamp) -> Applied {
-        if let Some(object) = self.objects.by_id.get(&commit.segment) {
+        if let Some(object) = self.objects.by_id.get(&commit.segment)
+            && !planted::is(Bug::RepeatedCommitApplied)
+        {
             return Applied::unchanged(Self::repeated(object, commit, now));
         }
         if commit.segment.minted_at().plus(COMMIT_WINDOW) < now {
@@ -100,6 +103,9 @@ impl Ledger {
             Verdict::Store => self.check_room([(place.extent.topic, u64::from(place.slice.records))], &[]).map(|()| verdict),
             Verdict::Duplicate(_) => Ok(verdict),
         });
+        if verdict.is_err() && planted::is(Bug::OffsetsFromCounter) {
+            self.waste_offsets(place);
+        }
         run.slices[index] = Some(match verdict {
             Ok(Verdict::Store) => SliceOutcome::Stored(self.store(run, place)),
             Ok(Verdict::Duplicate(base)) => SliceOutcome::Duplicate(base),
@@ -115,12 +121,27 @@ impl Ledger {
                 AtomOutcome::Applied
             }
             Ok(Some(acks)) => AtomOutcome::Replayed(acks),
-            Err(refusal) => AtomOutcome::Refused(refusal),
+            Err(refusal) => {
+                if planted::is(Bug::AtomInPart) {
+                    self.apply_rest(&run.commit.atoms[atom], run.now);
+                }
+                AtomOutcome::Refused(refusal)
+            }
         };
         for index in members {
             run.slices[*index].get_or_insert(SliceOutcome::Refused(Refusal::Atom));
         }
         run.atoms[atom] = Some(outcome);
+    }
+
+    /// All of an atom but its appends: see [`Bug::AtomInPart`].
+    fn apply_rest(&mut self, Atom { namespace, cursors, settles, .. }: &Atom, now: Timestamp) {
+        self.apply_settles(settles, now);
+        for change in cursors {
+            if self.check_cursor(namespace, change).is_ok() {
+                self.move_cursor(namespace, change, now);
+            }
+        }
     }
 
     fn judge_atom(&mut self, run: &mut Run<'_>, atom: usize, members: &[usize]) -> Result<Option<Vec<(u32, AckRange)>>, Refusal> {
@@ -198,6 +219,7 @@ impl Ledger {
         }
         if let (Some(token), Some(current)) = (condition.fencing_token, partition.fencing_token())
             && token < current
+            && !planted::is(Bug::FencingTokenIgnored)
         {
             return Err(Refusal::Fenced { token, current });
         }
@@ -212,6 +234,15 @@ impl Ledger {
         };
         let hits: Vec<DedupHit> = condition.dedup.iter().filter_map(hit).collect();
         if hits.is_empty() { Ok(Verdict::Store) } else { Err(Refusal::Deduplicated(hits)) }
+    }
+
+    /// Moves a partition's end past records that are not there: see [`Bug::OffsetsFromCounter`].
+    fn waste_offsets(&mut self, place: Place<'_>) {
+        let key = (place.extent.topic, place.extent.partition);
+        if let Some(partition) = self.partitions.get_mut(&key) {
+            partition.next = partition.next.plus(u64::from(place.slice.records));
+            self.dirty.insert(RowKey::Partition(key.0, key.1));
+        }
     }
 
     /// L2: gives a slice the next offsets of its partition.
@@ -260,7 +291,8 @@ impl Ledger {
             }
             let window = self.topics.get(&key.0).map_or_else(Default::default, |topic| topic.config.dedup_window);
             for claim in &condition.dedup {
-                let entry = DedupEntry { partition: key.1, offset: base.plus(u64::from(claim.index)), expires_at: run.now.plus(window) };
+                let entry =
+                    DedupEntry { partition: key.1, offset: base.plus(u64::from(claim.index)), expires_at: run.now.plus(kept_for(window)) };
                 self.dedup.remember(key.0, claim.hash, entry, &mut self.dirty);
             }
         }

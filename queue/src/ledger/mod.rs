@@ -21,6 +21,7 @@ mod commit;
 mod compaction;
 mod cursors;
 mod entry;
+pub mod journal;
 pub mod key;
 mod lenient;
 mod objects;
@@ -60,8 +61,8 @@ use crate::verbs::{Namespace, Precondition};
 pub(crate) type PartitionKey = (TopicId, PartitionIndex);
 pub(crate) type CursorKey = (NamespaceName, CursorName, TopicName);
 
-/// One shard's state.
-#[derive(Debug)]
+/// One shard's state. Production has one of each; the model of the protocol clones it to follow all that may come next.
+#[derive(Clone, Debug)]
 pub struct Ledger {
     shard: ShardId,
     seq: JournalSeq,

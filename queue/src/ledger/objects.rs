@@ -44,7 +44,7 @@ impl Object {
 }
 
 /// All objects of a shard.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Objects {
     pub(crate) by_id: BTreeMap<SegmentId, Object>,
     /// Objects whose answer is kept, by the time of their commit.

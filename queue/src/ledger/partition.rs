@@ -46,7 +46,7 @@ pub(super) struct Busy {
 }
 
 /// Extents in memory, all partitions together.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Recents {
     pub(crate) count: usize,
     /// Partitions with extents that are in the store too, those longest without an append first.

@@ -214,6 +214,17 @@ impl ObjectStatus {
     pub fn key(&self) -> String {
         self.key.as_deref().map_or_else(|| self.id.key(), ToOwned::to_owned)
     }
+
+    /// Whether this shard let go of the object, or refused it, more than a grace ago: as far as it goes, the object may be deleted.
+    pub fn let_go(&self, grace: Duration, now: Timestamp) -> bool {
+        self.live_extents == 0 && self.released_at.is_some_and(|at| at.plus(grace) < now)
+    }
+
+    /// Whether this shard refused the object without ever having been asked to take it. Only such a refusal leaves an object of
+    /// which no size is known.
+    pub fn was_refused_unseen(&self) -> bool {
+        self.live_extents == 0 && self.size == 0 && self.released_at.is_some()
+    }
 }
 
 impl Ledger {

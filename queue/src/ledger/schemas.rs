@@ -61,7 +61,7 @@ pub enum SchemaAnswer {
 }
 
 /// All subjects of a shard.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Schemas {
     pub(super) by_name: BTreeMap<SubjectKey, SubjectState>,
 }

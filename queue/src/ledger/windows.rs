@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{ProducerKey, Refusal, RowKey};
 use crate::id::{NamespaceName, Offset, PartitionIndex, TopicId};
+use crate::planted::{self, Bug};
 use crate::queue::Queue;
 use crate::time::Timestamp;
 use crate::topic::Topic;
@@ -22,6 +23,11 @@ const PRODUCER_WINDOW: Duration = Duration::from_secs(7 * 24 * 3_600);
 const PRODUCER_CAP: usize = 100_000;
 /// Batches of a producer whose repetition is recognised: Kafka's number of batches in flight.
 const PRODUCER_BATCHES: usize = 5;
+
+/// How long something with this window is remembered.
+pub(crate) fn kept_for(window: Duration) -> Duration {
+    if planted::is(Bug::DedupForgottenEarly) { window.min(Duration::from_secs(1)) } else { window }
+}
 
 /// A batch that a producer sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +47,7 @@ pub(crate) struct Producer {
 }
 
 /// The idempotent producers of a shard.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Producers {
     pub(crate) by_key: BTreeMap<ProducerKey, Producer>,
     pub(crate) by_age: BTreeSet<(Timestamp, ProducerKey)>,
@@ -124,7 +130,7 @@ pub(crate) struct DedupEntry {
 }
 
 /// The dedup ids of a shard's topics.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Dedup {
     pub(crate) by_hash: BTreeMap<(TopicId, u128), DedupEntry>,
     pub(crate) by_expiry: BTreeSet<(Timestamp, TopicId, u128)>,
@@ -184,7 +190,7 @@ pub(crate) struct Remembered {
 }
 
 /// The idempotency keys of a shard's namespaces.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct IdempotencyWindow {
     pub(crate) by_key: BTreeMap<(NamespaceName, Arc<str>), Remembered>,
     pub(crate) by_expiry: BTreeSet<(Timestamp, NamespaceName, Arc<str>)>,
@@ -208,7 +214,7 @@ impl IdempotencyWindow {
         now: Timestamp,
         dirty: &mut BTreeSet<RowKey>,
     ) {
-        let expires_at = now.plus(IDEMPOTENCY_WINDOW);
+        let expires_at = now.plus(kept_for(IDEMPOTENCY_WINDOW));
         self.restore(namespace.clone(), request.key.clone(), Remembered { fingerprint: request.fingerprint, expires_at, reply });
         dirty.insert(RowKey::Idempotency(namespace.clone(), request.key.clone()));
     }

@@ -22,7 +22,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
 }
 
 /// Key, value, least, most.
-fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
+pub(super) fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
     let Config { store, metadata, segment, uploads, ingest, read, sql, cache, collector, compactor, http, .. } = config;
     vec![
         ("store.request_timeout_ms", store.request_timeout_ms, 100, 600_000),

@@ -84,6 +84,9 @@ pub struct MetadataTlsConfig {
     pub cert: Option<PathBuf>,
     /// The key of that certificate. Default none.
     pub key: Option<PathBuf>,
+    /// The name that the certificates of replicas must bear. Default none: the host of the URL that is called, which is an address
+    /// where replicas advertise one, as pods do.
+    pub server_name: Option<String>,
 }
 
 /// How Postgres is reached, beside `metadata.url`.

@@ -216,7 +216,7 @@ pub struct CollectorConfig {
     pub interval_seconds: u64,
 }
 
-/// How segments become Parquet files.
+/// How segments become Parquet files: part of `lakefall dev` and `lakefall compactor` ([Parquet](parquet.md)).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CompactorConfig {
@@ -258,7 +258,9 @@ impl Default for CollectorConfig {
 }
 
 /// What receipts of leased messages are sealed with, so that nobody settles what was not given to them. All gateways of a cluster
-/// need the same key: one settles what another leased.
+/// need the same key: one settles what another leased. Without a setting, `lakefall dev` makes a key in `receipts.key` of its data
+/// folder, and a gateway derives one from `metadata.token`, which it shares with the others; a gateway that has neither refuses to
+/// start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReceiptsConfig {

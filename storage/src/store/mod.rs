@@ -22,6 +22,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use lakefall_queue::Timestamp;
+use lakefall_queue::clock::Ambient;
 use metrics::counter;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
@@ -67,6 +68,12 @@ impl Store {
     /// that implementation makes it, and failed requests are its own to repeat.
     pub fn over(inner: Arc<dyn ObjectStore>) -> Self {
         Self { inner, local: None, effort: None }
+    }
+
+    /// The same, treated like a remote store: what fails or is late there is asked again, as the options say.
+    pub fn remote(inner: Arc<dyn ObjectStore>, options: &StoreOptions, ambient: Ambient) -> Self {
+        let effort = Effort::new("the object store".to_owned(), options, ambient, None);
+        Self { inner, local: None, effort: Some(Arc::new(effort)) }
     }
 
     /// The same store with a layer between it and its service, above which repetitions and second reads still happen:

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use crate::history::OpId;
 
 /// States that a search visits at most. With a few hundred operations of five clients it visits some thousands.
-pub const LIMIT: usize = 2_000_000;
+pub const LIMIT: usize = 1_000_000;
 
 /// What the object does when one operation comes after the other.
 pub trait Model {

@@ -1,9 +1,14 @@
 //! Opens channels to replicas and dresses calls: token, versions, cluster.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use hyper_util::rt::TokioIo;
+use lakefall_service::net::{Dial, Dialing, Wire};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 
 use super::super::proto::metadata_client::MetadataClient;
@@ -27,6 +32,7 @@ pub(super) struct Dialer {
     versions: MetadataValue<Ascii>,
     tls: Option<ClientTlsConfig>,
     connect_timeout: Duration,
+    dialing: Dialing,
 }
 
 /// Why a call came to nothing.
@@ -39,21 +45,29 @@ pub(super) enum CallError {
 }
 
 impl Dialer {
-    pub(super) fn new(security: &ClientSecurity, connect_timeout: Duration) -> Result<Self, ClientError> {
+    pub(super) fn new(security: &ClientSecurity, connect_timeout: Duration, dialing: Dialing) -> Result<Self, ClientError> {
         let bearer = security.token.as_ref().map(security::bearer).transpose().map_err(|reason| ClientError(reason.to_owned()))?;
         let versions = protocol::header().parse().map_err(|_| ClientError("the protocol's versions are no header".to_owned()))?;
-        Ok(Self { bearer, versions, tls: security.tls.as_ref().map(|tls| tls.config().timeout(HANDSHAKE)), connect_timeout })
+        Ok(Self { bearer, versions, tls: security.tls.as_ref().map(|tls| tls.config().timeout(HANDSHAKE)), connect_timeout, dialing })
     }
 
     /// A client for the replica at this URL. Connects when it is first used, and again whenever the connection is lost.
     pub(super) fn client(&self, address: &str) -> Result<MetadataClient<Channel>, String> {
-        Ok(limited(self.endpoint(address)?.connect_lazy()))
+        let endpoint = self.endpoint(address)?;
+        Ok(limited(match &self.dialing {
+            Dialing::Tcp => endpoint.connect_lazy(),
+            Dialing::Through(dial) => endpoint.connect_with_connector_lazy(tower::service_fn(through(dial))),
+        }))
     }
 
     /// The same, connected already: what is asked now is answered as soon as the network and the replica can.
     pub(super) async fn connected(&self, address: &str) -> Result<MetadataClient<Channel>, CallError> {
         let endpoint = self.endpoint(address).map_err(CallError::Refused)?;
-        endpoint.connect().await.map(limited).map_err(|error| CallError::Broken(reason(&error)))
+        let connected = match &self.dialing {
+            Dialing::Tcp => endpoint.connect().await,
+            Dialing::Through(dial) => endpoint.connect_with_connector(tower::service_fn(through(dial))).await,
+        };
+        connected.map(limited).map_err(|error| CallError::Broken(reason(&error)))
     }
 
     fn endpoint(&self, address: &str) -> Result<Endpoint, String> {
@@ -91,6 +105,20 @@ impl Dialer {
             headers.insert(CLUSTER_HEADER, cluster);
         }
         request
+    }
+}
+
+/// Opens a connection to the host that a URL names.
+fn through(dial: &Arc<dyn Dial>) -> impl FnMut(Uri) -> BoxFuture<'static, io::Result<TokioIo<Box<dyn Wire>>>> + Send + 'static {
+    let dial = Arc::clone(dial);
+    move |to| {
+        let dial = Arc::clone(&dial);
+        Box::pin(async move {
+            let (Some(host), Some(port)) = (to.host(), to.port_u16()) else {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{to} names no host and port")));
+            };
+            dial.dial(host, port).await.map(TokioIo::new)
+        })
     }
 }
 

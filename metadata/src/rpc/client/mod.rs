@@ -24,6 +24,7 @@ use lakefall_queue::ShardId;
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{Answer, Command, Query, Reply, wire};
+use lakefall_service::net::Dialing;
 use lakefall_service::{FollowingClock, Tasks};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -64,6 +65,8 @@ pub struct ClientConfig {
     pub deadline: Duration,
     /// How long a connection may take to be opened.
     pub connect_timeout: Duration,
+    /// How it is opened.
+    pub dialing: Dialing,
 }
 
 impl Default for ClientConfig {
@@ -73,6 +76,7 @@ impl Default for ClientConfig {
             security: ClientSecurity::default(),
             deadline: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(1),
+            dialing: Dialing::Tcp,
         }
     }
 }
@@ -101,7 +105,7 @@ impl Client {
     /// Starts looking for the metadata service, in tasks that end with `stop`: cancel it when nobody here asks any more.
     /// Fails only when an endpoint or a certificate makes no sense.
     pub fn connect(config: ClientConfig, ambient: Ambient, tasks: &Tasks, stop: CancellationToken) -> Result<Arc<Self>, ClientError> {
-        let dialer = Dialer::new(&config.security, config.connect_timeout)?;
+        let dialer = Dialer::new(&config.security, config.connect_timeout, config.dialing)?;
         if config.endpoints.is_empty() {
             return Err(ClientError(
                 "metadata.endpoints is empty: name at least one metadata replica, like http://10.0.0.7:8082".to_owned(),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use lakefall_service::net::Dialing;
+
 use super::super::ClientSecurity;
 use super::super::proto::NudgeRequest;
 use super::ClientError;
@@ -20,9 +22,9 @@ pub struct RpcPeers {
 }
 
 impl RpcPeers {
-    /// With what a peer is shown. The error says what is wrong with it.
-    pub fn new(security: &ClientSecurity) -> Result<Self, ClientError> {
-        Ok(Self { dialer: Dialer::new(security, WITHIN)? })
+    /// With what a peer is shown, and how it is reached. The error says what is wrong with it.
+    pub fn new(security: &ClientSecurity, dialing: Dialing) -> Result<Self, ClientError> {
+        Ok(Self { dialer: Dialer::new(security, WITHIN, dialing)? })
     }
 }
 

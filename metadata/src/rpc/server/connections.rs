@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
+use lakefall_service::net::{Listener, Wire};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::Connected;
 
@@ -18,19 +18,19 @@ const CONNECTIONS: usize = 4_096;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection, counted while it is open.
-pub(super) struct Connection {
-    stream: TcpStream,
+pub(super) struct Connection<S> {
+    stream: S,
     _place: OwnedSemaphorePermit,
 }
 
 /// Connections as they come. Never ends.
-pub(super) fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
+pub(super) fn accept<L: Listener>(listener: L) -> impl Stream<Item = io::Result<Connection<L::Stream>>> {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     futures::stream::unfold((listener, places), |(listener, places)| async move {
         // Never closed.
         let place = Arc::clone(&places).acquire_owned().await.ok()?;
         let accepted = match listener.accept().await {
-            Ok((stream, _)) => stream.set_nodelay(true).map(|()| Connection { stream, _place: place }),
+            Ok(stream) => Ok(Connection { stream, _place: place }),
             Err(error) => {
                 tracing::warn!(%error, "a metadata connection could not be accepted");
                 tokio::time::sleep(PAUSE).await;
@@ -41,19 +41,19 @@ pub(super) fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<Con
     })
 }
 
-impl Connected for Connection {
+impl<S: Wire> Connected for Connection<S> {
     type ConnectInfo = ();
 
     fn connect_info(&self) -> Self::ConnectInfo {}
 }
 
-impl AsyncRead for Connection {
+impl<S: Wire> AsyncRead for Connection<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: Wire> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakefall_service::Tasks;
-use tokio::net::TcpListener;
+use lakefall_service::net::Listener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
@@ -43,7 +43,7 @@ pub struct ServeError(String);
 /// new connection, tells those that are there to ask elsewhere, and ends when what was asked is answered. Cancel it after the
 /// host gave its shards away: until then it should be reached.
 pub fn serve(
-    listener: TcpListener,
+    listener: impl Listener,
     host: Arc<dyn Host>,
     security: &ServerSecurity,
     tasks: &Tasks,

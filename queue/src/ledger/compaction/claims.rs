@@ -7,7 +7,7 @@ use crate::ledger::{Applied, Ledger, Reply};
 use crate::time::Timestamp;
 
 /// The claims of a shard.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Claims(BTreeMap<Work, (u128, Timestamp)>);
 
 impl Claims {

@@ -16,7 +16,7 @@ pub(super) const NEVER: i64 = i64::MAX;
 /// Canonical are the finished messages, the entries of the others, their groups, and when they were leased first. Entries of finished messages are dead:
 /// they stay until an eighth is. The rest is counted from these: how many entries are ready and leased as of the tally's
 /// time, without grouped ones, which [`super::groups`] looks after.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Block {
     finished: Finished,
     entries: Vec<Entry>,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::id::{QueueId, TopicId};
 
 /// The queues of a shard that have a bound.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Bounds {
     topics: BTreeMap<TopicId, Alarms>,
     /// Where each queue's alarms are.
@@ -15,7 +15,7 @@ pub(super) struct Bounds {
 }
 
 /// The alarms of a topic.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Alarms {
     /// Records appended since somebody began to count.
     appended: u64,

@@ -8,7 +8,7 @@ use super::entry::Entry;
 use super::tally::Tally;
 
 /// The groups of a partition.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Groups {
     /// Offsets of each group's messages that are not finished, in order.
     waiting: BTreeMap<u64, VecDeque<u64>>,

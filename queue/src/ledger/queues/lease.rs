@@ -156,7 +156,9 @@ impl QueueState {
         let mut still = Vec::new();
         for grant in grants {
             let Some(partition) = self.partitions.get(&(grant.topic, grant.partition)) else { continue };
-            for offset in grant.first.0..grant.first.0 + u64::from(grant.count) {
+            // Nothing is leased that was not looked at, whatever a stored grant counts.
+            let end = grant.first.0.saturating_add(u64::from(grant.count)).min(partition.scanned);
+            for offset in grant.first.0..end {
                 if let State::Entry(entry) = partition.state(offset)
                     && entry.is_leased()
                     && entry.attempt() == grant.attempt

@@ -35,7 +35,7 @@ use crate::id::{NamespaceName, QueueId, QueueName, TopicId};
 use crate::time::Timestamp;
 
 /// The queues of a shard.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Queues {
     by_id: BTreeMap<QueueId, QueueState>,
     names: BTreeMap<(NamespaceName, QueueName), QueueId>,

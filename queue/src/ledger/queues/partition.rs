@@ -21,7 +21,7 @@ pub(super) const GROUPS: u64 = u64::MAX;
 ///
 /// Always `floor <= head <= scanned`. Messages below `floor` are finished, and the one at `floor` is not, unless it was not
 /// looked at yet. Those below `head` are finished or have an entry; those from `scanned` on have none, but may be finished.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct QueuePartition {
     pub(super) key: PartitionKey,
     pub(super) floor: u64,

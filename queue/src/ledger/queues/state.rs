@@ -22,7 +22,7 @@ pub(super) struct RememberedReceive {
 }
 
 /// A queue.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct QueueState {
     /// Without `sources`: their names are the topics'.
     pub(super) about: Queue,

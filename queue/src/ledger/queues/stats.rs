@@ -18,7 +18,7 @@ const BUCKETS: usize = 12;
 const BUCKET_MS: i64 = WINDOW.as_millis() as i64 / BUCKETS as i64;
 
 /// Messages finished in the last minute, as far as this owner saw it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Outflow {
     counts: [u64; BUCKETS],
     /// The number of the newest bucket.

@@ -7,7 +7,7 @@ use super::entry::PRIORITIES;
 use crate::id::{PartitionIndex, TopicId};
 
 /// Counts over all partitions of a queue.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     /// Entries available at this time or earlier are ready, the others leased or waiting.
     pub(super) as_of_ms: i64,

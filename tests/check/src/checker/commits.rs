@@ -22,8 +22,8 @@ struct Done {
 /// A cursor in one partition.
 #[derive(Debug, Default)]
 struct Cursor {
-    /// Where acknowledged moves brought it, one after the other.
-    acked: Vec<u64>,
+    /// After how many acknowledged moves of the cursor it was how far.
+    acked: Vec<(u64, u64)>,
     /// The highest of these.
     highest: u64,
     /// Somebody moved it back: then nothing is said of where it stands.
@@ -72,11 +72,7 @@ impl Commits {
                     let cursor = self.cursors.entry((change.cursor.clone(), change.topic.clone(), *partition)).or_default();
                     cursor.free |= *to < cursor.highest;
                     cursor.highest = cursor.highest.max(*to);
-                    // What a look must find that began after so many moves.
-                    cursor.acked.resize(moved as usize, cursor.acked.last().copied().unwrap_or_default());
-                    if let Some(last) = cursor.acked.last_mut() {
-                        *last = cursor.highest;
-                    }
+                    cursor.acked.push((moved, cursor.highest));
                 }
             }
         }
@@ -89,7 +85,8 @@ impl Commits {
         let range = (cursor.clone(), topic.clone(), 0)..=(cursor.clone(), topic.clone(), u32::MAX);
         for ((_, _, partition), of) in self.cursors.range_mut(range) {
             let at = offsets.iter().find(|(number, _)| number == partition).map(|(_, at)| *at);
-            let least = of.acked[..(moves as usize).min(of.acked.len())].last().copied().unwrap_or_default();
+            let before = of.acked.partition_point(|(after, _)| *after <= moves);
+            let least = of.acked[..before].last().map_or(0, |(_, highest)| *highest);
             report.examined(Check::H9, 1);
             if at.unwrap_or_default() < least && !of.free {
                 let what = format!("cursor {cursor} is at {at:?} in {topic}/{partition}, but was moved to {least} before");

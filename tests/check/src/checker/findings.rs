@@ -159,7 +159,9 @@ pub struct Report {
 impl Report {
     pub(super) fn examined(&mut self, check: Check, count: u64) {
         if count > 0 {
-            self.checks.entry(check).or_default().examined += count;
+            let examined = &mut self.checks.entry(check).or_default().examined;
+            // Offsets are whatever a file says.
+            *examined = examined.saturating_add(count);
         }
     }
 

@@ -22,6 +22,8 @@ const ACKED: u8 = 8;
 const UNKNOWN: u8 = 16;
 /// Some reader found it.
 const FOUND: u8 = 32;
+/// Some reader found it when everything had ended.
+const LEFT: u8 = 64;
 
 /// A record that was sent. Small, as there are millions.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +43,21 @@ impl Sent {
     }
 }
 
+/// What stands at an offset, as the first reader saw it.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    seq: u64,
+    producer: u32,
+    /// Somebody saw it there when everything had ended.
+    left: bool,
+}
+
+impl Standing {
+    fn id(&self) -> RecordId {
+        RecordId { producer: self.producer, seq: self.seq }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Producer {
     sent: Sparse<Sent>,
@@ -50,8 +67,7 @@ struct Producer {
 
 #[derive(Debug, Default)]
 struct Partition {
-    /// What stands where, as the first reader saw it.
-    places: Sparse<RecordId>,
+    places: Sparse<Standing>,
     /// The end after the highest acknowledged offset.
     acked_end: u64,
     /// Of each reader, whether it is its last read or not: the offset that must come next.
@@ -266,11 +282,11 @@ impl Topic {
         report.examined(Check::H2, rows.len() as u64);
         report.examined(Check::H3, rows.len() as u64);
         for row in rows {
-            self.row(name, *number, *row, report);
+            self.row(name, *number, *last, *row, report);
         }
     }
 
-    fn row(&mut self, name: &Name, number: u32, row: Seen, report: &mut Report) {
+    fn row(&mut self, name: &Name, number: u32, last: bool, row: Seen, report: &mut Report) {
         let place = || Subject::Place(name.clone(), number, row.offset);
         let wrong = match row.id.map(|id| (id, self.sent(id))) {
             None => Some("not a value of this run".to_owned()),
@@ -282,8 +298,14 @@ impl Topic {
             report.violation(Check::H2, place(), format!("{name}/{number}/{} is {wrong}", row.offset));
         }
         let Some(id) = row.id else { return };
-        let (first, _) = self.partitions.entry(number).or_default().places.entry(row.offset, || id);
-        if *first != id {
+        if let Some(sent) = self.sent_mut(id).filter(|_| last) {
+            sent.flags |= LEFT;
+        }
+        let new = || Standing { seq: id.seq, producer: id.producer, left: last };
+        let (standing, _) = self.partitions.entry(number).or_default().places.entry(row.offset, new);
+        let first = standing.id();
+        standing.left |= last && first == id;
+        if first != id {
             let what = format!(
                 "{name}/{number}/{} is {}:{} to one reader and {}:{} to another",
                 row.offset, first.producer, first.seq, id.producer, id.seq

@@ -5,6 +5,7 @@ mod dump;
 mod log;
 mod orders;
 mod queue;
+mod random;
 mod vacuous;
 
 use std::sync::Arc;

@@ -328,7 +328,8 @@ impl TryFrom<AppendShape> for Append {
         let mut sums = shape.sums.into_iter();
         for (producer, first, count) in shape.ids {
             last_of(first, count)?;
-            records.extend((first..).zip(sums.by_ref().take(count as usize)).map(|(seq, sum)| (RecordId { producer, seq }, sum)));
+            // The sums first: whoever asks a range for one more than there is asks for too much at its end.
+            records.extend(sums.by_ref().take(count as usize).zip(first..).map(|(sum, seq)| (RecordId { producer, seq }, sum)));
         }
         let promise = super::Promise { once: shape.once, pipelined: shape.pipelined };
         Ok(Self {

@@ -220,6 +220,8 @@ fn a_line_that_says_too_much_too_little_or_the_wrong_thing_is_refused_with_its_c
         let found = from_line(text.as_bytes()).unwrap_err();
         assert!(found.contains(cause), "{text}: {found}");
     }
+    let last = r#"{"t_ns":1,"type":"invoke","op_id":1,"f":"send","append":{"topic":"t","ids":[[1,18446744073709551614,1]],"sums":[1]}}"#;
+    assert!(from_line(last.as_bytes()).is_ok());
     let deep = r#"{"t_ns":"#.to_owned() + &"[".repeat(100_000);
     assert!(from_line(deep.as_bytes()).is_err());
 }

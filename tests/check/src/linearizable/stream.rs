@@ -1,5 +1,5 @@
-//! One partition as a stream: append, conditional append, fence, read. Its state is the end, a chain of sums over all records,
-//! and the highest fencing token.
+//! One partition as a stream: append, conditional append, fence, read. Its state is the end, a chain of hashes over all appends,
+//! and the highest fencing token. Must share what states have in common: a search holds many.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub enum Op {
     /// Records, by their sums.
     Append {
         /// In order.
-        sums: Vec<u64>,
+        sums: Arc<[u64]>,
         /// Only if the end is here.
         expect: Option<u64>,
         /// Only if no higher token was seen; noted when the records are stored.
@@ -58,19 +58,43 @@ pub enum Outcome {
 /// A partition's state.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// At each offset up to the end: a sum over all sums before it.
-    chain: Arc<Vec<u64>>,
+    end: u64,
+    /// Over all appends so far: stands for their records.
+    chain: u64,
     fence: Option<u64>,
+    last: Option<Arc<Stored>>,
+}
+
+/// An append that was stored, and those before it. There are as many as operations at most, so that dropping them needs no deep stack.
+#[derive(Debug)]
+struct Stored {
+    first: u64,
+    sums: Arc<[u64]>,
+    before: Option<Arc<Stored>>,
 }
 
 impl State {
-    fn end(&self) -> u64 {
-        self.chain.len() as u64 - 1
+    fn key(&self) -> (u64, u64, Option<u64>) {
+        (self.end, self.chain, self.fence)
     }
 
-    fn key(&self) -> (usize, Option<u64>, Option<u64>) {
-        // The last sum stands for all.
-        (self.chain.len(), self.chain.last().copied(), self.fence)
+    fn append(&self, sums: &Arc<[u64]>, fence: Option<u64>) -> Self {
+        let sum = sums.iter().fold(self.chain, |chain, sum| chained(chain, *sum));
+        let stored = Stored { first: self.end, sums: Arc::clone(sums), before: self.last.clone() };
+        Self { end: self.end + sums.len() as u64, chain: sum, fence: self.fence.max(fence), last: Some(Arc::new(stored)) }
+    }
+
+    /// Whether these rows stand from an offset on.
+    fn has(&self, from: u64, rows: &[Seen]) -> bool {
+        let in_order = rows.iter().zip(0..).all(|(row, nth)| from.checked_add(nth) == Some(row.offset));
+        let mut stored = self.last.as_deref();
+        in_order
+            && rows.iter().rev().all(|row| {
+                while let Some(of) = stored.filter(|of| of.first > row.offset) {
+                    stored = of.before.as_deref();
+                }
+                stored.and_then(|of| of.sums.get(usize::try_from(row.offset - of.first).ok()?)) == Some(&row.sum)
+            })
     }
 }
 
@@ -110,46 +134,28 @@ impl Model for Stream {
     type Op = Op;
 
     fn initial(&self) -> State {
-        State { chain: Arc::new(vec![0]), fence: None }
+        State { end: 0, chain: 0, fence: None, last: None }
     }
 
     fn step(&self, state: &State, op: &Op) -> Option<State> {
         match op {
             Op::Append { sums, expect, fence, outcome } => {
                 let fenced = fence.zip(state.fence).filter(|(token, current)| token < current).map(|(_, current)| current);
-                let mismatch = expect.filter(|expect| *expect != state.end());
+                let mismatch = expect.filter(|expect| *expect != state.end);
                 let same = |is: bool| is.then(|| state.clone());
                 match outcome {
                     Outcome::Refused => Some(state.clone()),
                     Outcome::Fenced(current) => same(fenced == Some(*current)),
                     // The token is looked at first.
-                    Outcome::Mismatch(end) => same(fenced.is_none() && mismatch.is_some() && *end == state.end()),
+                    Outcome::Mismatch(end) => same(fenced.is_none() && mismatch.is_some() && *end == state.end),
                     // It did not happen is told by leaving it out.
                     Outcome::Stored(_) | Outcome::Unknown if fenced.is_some() || mismatch.is_some() => None,
-                    Outcome::Stored(first) if *first != state.end() => None,
-                    Outcome::Stored(_) | Outcome::Unknown => {
-                        let mut chain = Vec::with_capacity(state.chain.len() + sums.len());
-                        chain.extend_from_slice(&state.chain);
-                        for sum in sums {
-                            chain.push(chained(chain[chain.len() - 1], *sum));
-                        }
-                        Some(State { chain: Arc::new(chain), fence: state.fence.max(*fence) })
-                    }
+                    Outcome::Stored(first) if *first != state.end => None,
+                    Outcome::Stored(_) | Outcome::Unknown => Some(state.append(sums, *fence)),
                 }
             }
-            Op::Read { from, rows, end } => {
-                let mut at = usize::try_from(*from).ok();
-                for row in rows {
-                    let offset = at.filter(|at| *at as u64 == row.offset)?;
-                    let (before, after) = (state.chain.get(offset)?, state.chain.get(offset.checked_add(1)?)?);
-                    if chained(*before, row.sum) != *after {
-                        return None;
-                    }
-                    at = Some(offset + 1);
-                }
-                (*end == state.end()).then(|| state.clone())
-            }
-            Op::Tail { end } => (*end == state.end()).then(|| state.clone()),
+            Op::Read { from, rows, end } => (*end == state.end && state.has(*from, rows)).then(|| state.clone()),
+            Op::Tail { end } => (*end == state.end).then(|| state.clone()),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::*;
 use crate::history::{Seen, Status, Verb};
 
 fn append(sum: u64, expect: Option<u64>, fence: Option<u64>, outcome: Outcome) -> Op {
-    Op::Append { sums: vec![sum], expect, fence, outcome }
+    Op::Append { sums: [sum].into(), expect, fence, outcome }
 }
 
 fn read(from: u64, sums: &[u64], end: u64) -> Op {
@@ -83,6 +83,19 @@ fn what_fits_nowhere_is_named_with_the_longest_order() {
     let ops = vec![(0, Some(1), append(7, None, None, Outcome::Stored(0))), (2, Some(3), read(0, &[], 0))];
     assert_eq!(search(&Stream, &history(ops), LIMIT), Verdict::Not { longest: vec![1], stuck: 2 });
     assert_eq!(search(&Stream, &[], LIMIT), Verdict::Linearizable(vec![]));
+}
+
+#[test]
+fn a_read_is_right_record_by_record_whatever_appends_brought_them() {
+    let sums: [u64; 3] = [1, 2, 3];
+    let both = |seen: Op| {
+        let first = Op::Append { sums: sums.into(), expect: None, fence: None, outcome: Outcome::Stored(0) };
+        has_order(vec![(0, Some(1), first), (2, Some(3), append(4, None, None, Outcome::Stored(3))), (4, Some(5), seen)])
+    };
+    assert!(both(read(0, &[1, 2, 3, 4], 4)) && both(read(1, &[2, 3], 4)) && both(read(3, &[4], 4)) && both(read(4, &[], 4)));
+    assert!(!both(read(0, &[1, 2, 4], 4)) && !both(read(2, &[3, 3], 4)) && !both(read(3, &[4, 5], 4)) && !both(read(0, &[1], 3)));
+    let gap = Op::Read { from: 0, rows: vec![Seen { offset: 1, id: None, sum: 2 }], end: 4 };
+    assert!(!both(gap));
 }
 
 #[test]
@@ -177,7 +190,7 @@ fn run(steps: &[(u8, Step, u8)]) -> Vec<Operation<Op>> {
                 if name % 10 == 9 {
                     (outcome, returned) = (Outcome::Unknown, None);
                 }
-                Op::Append { sums, expect, fence: *token, outcome }
+                Op::Append { sums: sums.into(), expect, fence: *token, outcome }
             }
             Step::Read { from } => {
                 let from = u64::from(*from) % (end + 1);

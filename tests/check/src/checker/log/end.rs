@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ACKED, Check, FOUND, MAYBE, Name, ONCE, PIPELINED, RecordId, Report, Subject, Topic, UNKNOWN};
+use super::{ACKED, Check, FOUND, LEFT, MAYBE, Name, ONCE, PIPELINED, RecordId, Report, Subject, Topic, UNKNOWN};
 
 /// Where the last readers began and ended, by partition.
 type Ranges = BTreeMap<u32, (u64, u64)>;
@@ -62,15 +62,15 @@ impl Topic {
         let Self { partitions, producers, .. } = self;
         for (number, partition) in partitions {
             let mut highest: BTreeMap<u32, u64> = BTreeMap::new();
-            for (offset, id) in partition.places.iter() {
+            for (offset, id) in partition.places.iter().map(|(offset, standing)| (offset, standing.id())) {
                 let Some(sent) = producers.get_mut(&id.producer).and_then(|producer| producer.sent.get_mut(id.seq)) else { continue };
                 if sent.is(FOUND) {
-                    twice.insert(*id);
+                    twice.insert(id);
                 }
                 sent.flags |= FOUND;
                 if !sent.is(MAYBE) {
                     let what = format!("{name}/{number}/{offset} is {}:{}, which was refused", id.producer, id.seq);
-                    report.violation(Check::H2, Subject::Record(name.clone(), *id), what);
+                    report.violation(Check::H2, Subject::Record(name.clone(), id), what);
                 }
                 if sent.is(PIPELINED) && sent.is(ACKED) && (sent.partition, sent.offset) == (*number, offset) {
                     let before = highest.insert(id.producer, id.seq);
@@ -79,7 +79,7 @@ impl Topic {
                             "{name}/{number}: {}:{} stands after {}:{before}, which was sent later on the stream",
                             id.producer, id.seq, id.producer
                         );
-                        report.violation(Check::H6, Subject::Record(name.clone(), *id), what);
+                        report.violation(Check::H6, Subject::Record(name.clone(), id), what);
                     }
                 }
             }
@@ -96,8 +96,9 @@ impl Topic {
         }
         let mut places: BTreeMap<RecordId, Vec<(u32, u64)>> = BTreeMap::new();
         for (number, partition) in &self.partitions {
-            for (offset, id) in partition.places.iter().filter(|(_, id)| twice.contains(id)) {
-                places.entry(*id).or_default().push((*number, offset));
+            let all = partition.places.iter().map(|(offset, standing)| (offset, standing.id()));
+            for (offset, id) in all.filter(|(_, id)| twice.contains(id)) {
+                places.entry(id).or_default().push((*number, offset));
             }
         }
         let again: BTreeSet<RecordId> = self.again.iter().map(|(id, _)| *id).collect();
@@ -142,8 +143,8 @@ impl Topic {
         }
         let standing = self.partitions.get(&number).and_then(|of| of.places.get(offset)).filter(|_| offset < *end);
         match standing {
-            Some(found) if *found == id => Found::There,
-            _ if self.sent(id).is_some_and(|sent| sent.is(FOUND)) => Found::Elsewhere,
+            Some(standing) if standing.id() == id && standing.left => Found::There,
+            _ if self.sent(id).is_some_and(|sent| sent.is(LEFT)) => Found::Elsewhere,
             _ => Found::Nowhere,
         }
     }

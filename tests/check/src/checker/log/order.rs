@@ -1,6 +1,6 @@
 //! H6: what was acknowledged to a producer before it sent more stands before that.
 
-use super::{Check, Name, RecordId, Report, Subject, Topic};
+use super::{Check, Name, ONCE, RecordId, Report, Subject, Topic};
 
 /// The highest acknowledged place of a producer in a partition, as it rose: where in the history, offset, count.
 #[derive(Debug, Default)]
@@ -37,7 +37,10 @@ impl Topic {
     pub(super) fn producers_order(&mut self, invoked: u64, order: u64, name: &Name, fresh: &[(RecordId, (u32, u64))], report: &mut Report) {
         let oldest = self.under_way.first().copied().unwrap_or(order);
         for (id, (partition, offset)) in fresh {
-            let Some(highest) = self.producers.get(&id.producer).and_then(|producer| producer.highest.get(partition)) else { continue };
+            let Some(producer) = self.producers.get(&id.producer) else { continue };
+            // The place of a repetition that is stored once may be that of an earlier send, of which nobody knew.
+            let is_first = producer.sent.get(id.seq).is_none_or(|sent| !sent.is(ONCE) || sent.tries == 1);
+            let Some(highest) = producer.highest.get(partition).filter(|_| is_first) else { continue };
             if let Some((before, seq)) = highest.before(invoked).filter(|(before, _)| offset < before) {
                 let producer = id.producer;
                 let what = format!(

@@ -77,6 +77,17 @@ fn h1_an_acknowledged_record_that_is_nowhere_is_lost() {
 }
 
 #[test]
+fn h1_what_readers_saw_during_the_run_and_is_gone_at_the_end_is_lost() {
+    let plant = Plant::new();
+    plant.send(PLAIN, &[1], &[0]);
+    plant.send(PLAIN, &[2], &[1]);
+    plant.read(1, false, 0, &[(0, 1), (1, 2)], 2);
+    plant.end(&[1]);
+    let report = plant.report();
+    assert!(report.broken().contains(&Check::H1) && report.lost() == 1, "{:#?}", report.violations);
+}
+
+#[test]
 fn h1_what_retention_took_is_not_lost_where_it_may() {
     for (trimmed, expected) in [(true, vec![]), (false, vec![Check::H5])] {
         let plant = Plant::new();
@@ -197,6 +208,17 @@ fn h6_a_later_record_does_not_stand_before_an_acknowledged_one() {
     plant.send(PLAIN, &[2], &[0]);
     plant.end(&[2, 1]);
     plant.breaks(&[Check::H6]);
+}
+
+#[test]
+fn h6_a_repetition_stands_where_the_first_send_brought_it() {
+    let plant = Plant::new();
+    let open = plant.invoke(ONCE, &[1]);
+    plant.log().info(open);
+    plant.send(ONCE, &[2], &[1]);
+    plant.send(ONCE, &[1], &[0]);
+    plant.end(&[1, 2]);
+    plant.breaks(&[]);
 }
 
 #[test]

@@ -1,0 +1,6 @@
+//! `avro_schema` under libFuzzer; what it promises is told where it is defined.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: lakefall_libfuzzer::quiet(), |input: &[u8]| {
+    lakefall_fuzz::targets::avro_schema(input);
+});

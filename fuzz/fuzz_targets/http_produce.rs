@@ -1,0 +1,6 @@
+//! `http_produce` under libFuzzer; what it promises is told where it is defined.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: lakefall_libfuzzer::quiet(), |input: &[u8]| {
+    lakefall_fuzz::targets::http_produce(input);
+});

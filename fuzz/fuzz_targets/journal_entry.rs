@@ -1,0 +1,6 @@
+//! `journal_entry` under libFuzzer; what it promises is told where it is defined.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: lakefall_libfuzzer::quiet(), |input: &[u8]| {
+    lakefall_fuzz::targets::journal_entry(input);
+});

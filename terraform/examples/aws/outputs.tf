@@ -1,0 +1,19 @@
+output "store_url" {
+  description = "Where objects are kept."
+  value       = module.lakefall.store_url
+}
+
+output "metadata_url" {
+  description = "Where order is kept, without a password."
+  value       = module.lakefall.metadata_url
+}
+
+output "master_secret_arn" {
+  description = "Where the database's first password is, for making its roles."
+  value       = module.lakefall.master_secret_arn
+}
+
+output "api" {
+  description = "Where the API is within the cluster; null before the release."
+  value       = one(module.release[*].api)
+}

@@ -1,0 +1,119 @@
+//! What can go wrong in a simulation: one name for each kind of fault.
+
+use std::fmt;
+
+/// A kind of fault. The order is that of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// A process is killed and started again.
+    Crash,
+    /// A process is stopped for a while, and wakes to another time.
+    Pause,
+    /// The owner of shards is stopped for longer than its lease.
+    Usurped,
+    /// A role's processes are stopped in order and started again, one after the other.
+    Rolling,
+    /// Two hosts do not reach each other.
+    Partition,
+    /// One host does not reach another, which reaches it.
+    OneWay,
+    /// What two hosts send each other takes long.
+    SlowLink,
+    /// What two hosts send each other is held up, then all of it arrives.
+    Held,
+    /// Packets are lost, and connections with them.
+    Loss,
+    /// A host's wall clock jumps.
+    ClockStep,
+    /// The object store refuses, and nothing happened: 500, reset.
+    StoreBefore,
+    /// The object store did what it was asked, and its answer was lost.
+    StoreAfter,
+    /// The object store asks for fewer requests: 503.
+    StoreThrottle,
+    /// The object store denies access: 403.
+    StoreDenied,
+    /// The object store does not answer for long; what it was asked happened or did not.
+    StoreTimeout,
+    /// The object store is slow.
+    StoreSlow,
+    /// A create-only write is refused as if the object were there: 409, 412.
+    StoreConflict,
+    /// One bit of what is read is wrong.
+    StoreFlip,
+    /// What is read ends early.
+    StoreCut,
+    /// An object that is there is not found for a while.
+    StoreHide,
+    /// A listing lacks objects, and shows some that are gone.
+    StoreStaleList,
+    /// The database aborts a transaction.
+    MetaAbort,
+    /// A transaction was never received, and its sender does not know.
+    MetaLostRequest,
+    /// A transaction was committed, and its sender does not know.
+    MetaLostReply,
+    /// A transaction is committed long after its sender gave up.
+    MetaLate,
+    /// The database is slow.
+    MetaSlow,
+    /// A replica does not reach the database.
+    MetaAway,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 27] = [
+        Self::Crash,
+        Self::Pause,
+        Self::Usurped,
+        Self::Rolling,
+        Self::Partition,
+        Self::OneWay,
+        Self::SlowLink,
+        Self::Held,
+        Self::Loss,
+        Self::ClockStep,
+        Self::StoreBefore,
+        Self::StoreAfter,
+        Self::StoreThrottle,
+        Self::StoreDenied,
+        Self::StoreTimeout,
+        Self::StoreSlow,
+        Self::StoreConflict,
+        Self::StoreFlip,
+        Self::StoreCut,
+        Self::StoreHide,
+        Self::StoreStaleList,
+        Self::MetaAbort,
+        Self::MetaLostRequest,
+        Self::MetaLostReply,
+        Self::MetaLate,
+        Self::MetaSlow,
+        Self::MetaAway,
+    ];
+
+    /// Whether it happens at moments that the plan says, to hosts or links; else it happens to one request in so many.
+    pub fn is_scheduled(self) -> bool {
+        matches!(
+            self,
+            Self::Crash
+                | Self::Pause
+                | Self::Usurped
+                | Self::Rolling
+                | Self::Partition
+                | Self::OneWay
+                | Self::SlowLink
+                | Self::Held
+                | Self::Loss
+                | Self::ClockStep
+                | Self::MetaAway
+        )
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

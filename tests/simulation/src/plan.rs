@@ -1,0 +1,300 @@
+//! What a seed decides before anything runs: how large the cluster is and how it is set, which faults there will be, how often,
+//! and when. Each seed enables some of the faults, so that runs differ in what they try together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::dice::Dice;
+use crate::fault::Fault;
+
+/// When faults may begin.
+pub const STORM: Duration = Duration::from_secs(20);
+/// When the last fault is over, and everything is whole.
+pub const HEAL: Duration = Duration::from_secs(320);
+/// When clients stop to send: so long they must be served again.
+pub const STOP: Duration = Duration::from_secs(345);
+/// When what is left must be read, drained and cleared away.
+pub const END: Duration = Duration::from_secs(600);
+
+/// Pause between two scheduled faults of a kind, about.
+const BETWEEN: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(90));
+/// Shares of requests that are struck, in 10,000.
+const RATE: (u64, u64) = (30, 400);
+/// Fewest kinds of faults of a run.
+const KINDS: usize = 4;
+/// Of all kinds, so many in 100 are enabled.
+const ENABLED: u64 = 30;
+
+/// A role, or the clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// A gateway.
+    Gateway,
+    /// A metadata replica.
+    Metadata,
+    /// A compactor with a collector.
+    Compactor,
+    /// Producers and readers of the log, senders and receivers of the queue.
+    Clients,
+}
+
+/// A host of the simulated network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Host {
+    /// What runs there.
+    pub role: Role,
+    /// Which one of that role.
+    pub index: usize,
+}
+
+impl Host {
+    /// Its name on the network.
+    pub fn name(self) -> String {
+        let role = match self.role {
+            Role::Gateway => "gateway",
+            Role::Metadata => "metadata",
+            Role::Compactor => "compactor",
+            Role::Clients => "clients",
+        };
+        format!("{role}-{}", self.index)
+    }
+}
+
+/// What is done at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The process is killed, and another is started after this time.
+    Crash(Host, Duration),
+    /// The process is stopped for this time.
+    Pause(Host, Duration),
+    /// The replica that owns most is stopped for so long.
+    Usurp(Duration),
+    /// Told to stop; started again when it has stopped. Then the next of its role.
+    Roll(Role),
+    /// No packets between two hosts for this time.
+    Partition(Host, Host, Duration),
+    /// None from the first to the second.
+    OneWay(Host, Host, Duration),
+    /// Packets between two hosts take up to the second time for the first.
+    Slow(Host, Host, Duration, Duration),
+    /// Packets between two hosts are held up for this time.
+    Hold(Host, Host, Duration),
+    /// One of so many packets between two hosts is lost, and what is on its way with it, for this time.
+    Lose(Host, Host, u64, Duration),
+    /// The wall clock of a host is so many milliseconds off from now on.
+    Clock(Host, i64),
+    /// The replica does not reach the database for this time.
+    Away(Host, Duration),
+}
+
+/// What a seed decides.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// Gateways.
+    pub gateways: usize,
+    /// Metadata replicas.
+    pub replicas: usize,
+    /// Compactors.
+    pub compactors: usize,
+    /// Shards of the cluster.
+    pub shards: u32,
+    /// Partitions of the topic.
+    pub partitions: u32,
+    /// Of shards.
+    pub lease: Duration,
+    /// Journal entries between two checkpoints.
+    pub checkpoint_entries: u64,
+    /// Extents of a partition that stay in an owner's memory.
+    pub recent_extents: usize,
+    /// Most bytes of a segment, and of a batch before compression.
+    pub segment_bytes: (usize, usize),
+    /// PUT requests of a gateway per second, if they are bounded.
+    pub puts_per_second: Option<f64>,
+    /// Uploads of a gateway at once.
+    pub uploads: usize,
+    /// Bytes of the gateways' block caches.
+    pub cache_bytes: usize,
+    /// How long an object outlives its last extent.
+    pub grace: Duration,
+    /// How old an orphan must be.
+    pub orphan_grace: Duration,
+    /// Between two sweeps.
+    pub orphan_interval: Duration,
+    /// Between two rounds of the collector.
+    pub collect_interval: Duration,
+    /// Between two merges.
+    pub merge_interval: Duration,
+    /// Of claims of compactors.
+    pub claim: Duration,
+    /// After which a topic's records go into Parquet files.
+    pub parquet_age: Duration,
+    /// Of messages of the queue.
+    pub message_lease: Duration,
+    /// After which a message is dead, if ever.
+    pub max_attempts: Option<u32>,
+    /// Pause of a producer between two batches, at most.
+    pub pace: Duration,
+    /// The faults that are enabled.
+    pub faults: BTreeSet<Fault>,
+    /// Those that strike requests: in 10,000.
+    pub rates: BTreeMap<Fault, u32>,
+    /// Those that happen at moments, in order.
+    pub schedule: Vec<(Duration, Fault, Action)>,
+}
+
+/// Hosts of clients.
+pub const CLIENT_HOSTS: usize = 2;
+
+impl Plan {
+    /// What this seed decides.
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, "plan");
+        let seconds = |dice: &mut Dice, low, high| dice.time(Duration::from_secs(low), Duration::from_secs(high));
+        let mut plan = Self {
+            seed,
+            gateways: dice.between(2, 3) as usize,
+            replicas: 2,
+            compactors: dice.between(1, 2) as usize,
+            shards: *dice.pick(&[1, 1, 2, 3]),
+            partitions: dice.between(1, 3) as u32,
+            lease: dice.time(Duration::from_millis(2_000), Duration::from_millis(5_000)),
+            checkpoint_entries: dice.between(10, 300),
+            recent_extents: dice.between(1, 40) as usize,
+            segment_bytes: *dice.pick(&[(64 << 10, 4 << 10), (256 << 10, 16 << 10), (8 << 20, 1 << 20)]),
+            puts_per_second: *dice.pick(&[None, Some(4.0), Some(10.0), Some(25.0)]),
+            uploads: dice.between(1, 8) as usize,
+            cache_bytes: *dice.pick(&[64 << 10, 1 << 20, 16 << 20]),
+            grace: seconds(&mut dice, 5, 70),
+            orphan_grace: seconds(&mut dice, 15, 60),
+            orphan_interval: seconds(&mut dice, 10, 40),
+            collect_interval: seconds(&mut dice, 2, 10),
+            merge_interval: seconds(&mut dice, 3, 20),
+            claim: seconds(&mut dice, 10, 40),
+            parquet_age: seconds(&mut dice, 5, 60),
+            message_lease: seconds(&mut dice, 3, 12),
+            max_attempts: *dice.pick(&[None, Some(5), Some(12)]),
+            pace: dice.time(Duration::from_millis(400), Duration::from_millis(900)),
+            faults: BTreeSet::new(),
+            rates: BTreeMap::new(),
+            schedule: Vec::new(),
+        };
+        while plan.faults.len() < KINDS {
+            plan.faults.extend(Fault::ALL.into_iter().filter(|_| dice.between(1, 100) <= ENABLED));
+        }
+        for fault in plan.faults.clone() {
+            if fault.is_scheduled() {
+                plan.order(fault, &mut dice);
+            } else {
+                plan.rates.insert(fault, dice.between(RATE.0, RATE.1) as u32);
+            }
+        }
+        plan.schedule.sort_by_key(|(at, fault, _)| (*at, *fault));
+        plan
+    }
+
+    /// All hosts.
+    pub fn hosts(&self) -> Vec<Host> {
+        let of = |role, count| (0..count).map(move |index| Host { role, index });
+        of(Role::Metadata, self.replicas)
+            .chain(of(Role::Gateway, self.gateways))
+            .chain(of(Role::Compactor, self.compactors))
+            .chain(of(Role::Clients, CLIENT_HOSTS))
+            .collect()
+    }
+
+    /// Writes faults of this kind into the schedule.
+    fn order(&mut self, fault: Fault, dice: &mut Dice) {
+        let pause = dice.time(BETWEEN.0, BETWEEN.1);
+        let mut at = STORM + dice.time(Duration::from_secs(1), pause);
+        loop {
+            let Some((action, lasts)) = self.action(fault, dice) else { return };
+            if at + lasts >= HEAL {
+                return;
+            }
+            self.schedule.push((at, fault, action));
+            at += lasts + dice.time(pause / 2, pause * 3 / 2);
+        }
+    }
+
+    /// One fault, and how long until it is over.
+    fn action(&self, fault: Fault, dice: &mut Dice) -> Option<(Action, Duration)> {
+        let hosts = self.hosts();
+        let servers: Vec<Host> = hosts.iter().copied().filter(|host| host.role != Role::Clients).collect();
+        let replicas: Vec<Host> = hosts.iter().copied().filter(|host| host.role == Role::Metadata).collect();
+        let (one, other) = self.link(&hosts, dice);
+        let lasts = dice.time(Duration::from_millis(300), Duration::from_secs(25));
+        let server = *dice.pick(&servers);
+        let action = match fault {
+            Fault::Crash => Action::Crash(server, dice.time(Duration::from_millis(50), Duration::from_secs(12))),
+            Fault::Pause => Action::Pause(server, lasts),
+            Fault::Usurped => {
+                let stopped = self.lease + dice.time(Duration::from_millis(200), Duration::from_secs(10));
+                return Some((Action::Usurp(stopped), stopped));
+            }
+            Fault::Rolling => {
+                let role = *dice.pick(&[Role::Gateway, Role::Metadata, Role::Compactor]);
+                return Some((Action::Roll(role), Duration::from_secs(45)));
+            }
+            Fault::Partition => Action::Partition(one, other, lasts),
+            Fault::OneWay => Action::OneWay(one, other, lasts),
+            Fault::SlowLink => Action::Slow(one, other, lasts, dice.time(Duration::from_millis(200), Duration::from_secs(3))),
+            Fault::Held => Action::Hold(one, other, lasts),
+            Fault::Loss => Action::Lose(one, other, dice.between(20, 200), lasts),
+            Fault::ClockStep => {
+                let off = dice.between(1_000, 3_600_000) as i64;
+                return Some((Action::Clock(server, if dice.one_in(2) { off } else { -off }), Duration::ZERO));
+            }
+            Fault::MetaAway => Action::Away(*dice.pick(&replicas), lasts),
+            _ => return None,
+        };
+        let lasts = match &action {
+            Action::Crash(_, down) => *down,
+            _ => lasts,
+        };
+        Some((action, lasts))
+    }
+
+    /// Two hosts that talk to each other.
+    fn link(&self, hosts: &[Host], dice: &mut Dice) -> (Host, Host) {
+        loop {
+            let (one, other) = (*dice.pick(hosts), *dice.pick(hosts));
+            let talk = match (one.role, other.role) {
+                (Role::Clients, role) | (role, Role::Clients) => role == Role::Gateway,
+                (one, other) => one == Role::Metadata || other == Role::Metadata,
+            };
+            if talk && one != other {
+                return (one, other);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_decides_the_same_twice_and_another_seed_something_else() {
+        let told = |seed| format!("{:?}", Plan::new(seed));
+        assert_eq!(told(7), told(7));
+        assert_ne!(told(7), told(8));
+    }
+
+    #[test]
+    fn every_kind_of_fault_is_planned_by_some_of_a_hundred_seeds_and_every_scheduled_one_has_a_moment() {
+        let mut planned = BTreeSet::new();
+        for seed in 0..100 {
+            let plan = Plan::new(seed);
+            assert!(plan.faults.len() >= KINDS, "seed {seed}: {:?}", plan.faults);
+            for fault in &plan.faults {
+                let strikes = plan.rates.contains_key(fault) || plan.schedule.iter().any(|(_, of, _)| of == fault);
+                assert!(strikes, "seed {seed}: {fault} is enabled and never happens");
+            }
+            assert!(plan.schedule.iter().all(|(at, ..)| (STORM..HEAL).contains(at)), "seed {seed}");
+            planned.extend(plan.faults);
+        }
+        assert_eq!(planned.len(), Fault::ALL.len());
+    }
+}
