@@ -36,7 +36,7 @@ simulate: ## SEEDS (1000) seeds of the simulation from FROM (1) on, JOBS (2) at 
 	$(TARGET)/debug/lakefall-simulate seeds --from $(FROM) --count $(SEEDS) --jobs $(JOBS)
 
 chaos: ## faults for MINUTES (10) on a loaded cluster of real parts, then everything is read and judged; SEED repeats a run
-	@.ci/chaos $(LOCKED) -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only '$(ONLY)')
+	@.ci/chaos $(LOCKED) -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only '$(ONLY)') $(if $(RATE),--rate $(RATE))
 
 check: ## formatting and lints, as CI wants them
 	@.ci/lints $(LOCKED)

@@ -39,6 +39,8 @@ const LEASE: Duration = Duration::from_secs(3);
 const ATTEMPTS: u32 = 4;
 /// The longest time between two sends to a queue, in milliseconds.
 const QUEUE_PACE_MS: u64 = 400;
+/// Records sent in a second, unless told otherwise.
+const RATE: f64 = 1_000.0;
 /// Faults at once.
 const AT_ONCE: usize = 3;
 /// Without a fault: before the first, and after the last.
@@ -78,7 +80,7 @@ impl Settings {
     pub fn minutes(minutes: u64, seed: u64, out: PathBuf) -> Self {
         let lasts = Duration::from_secs(minutes * 60);
         let (every, pad) = (Duration::from_secs(4), (950, 1_050));
-        Self { lasts, every, records: 1, faults: 1, rate: 1_000.0, pad, seed, only: None, out }
+        Self { lasts, every, records: 1, faults: 1, rate: RATE, pad, seed, only: None, out }
     }
 }
 

@@ -191,9 +191,9 @@ fn id_of(segment: &str) -> &str {
     segment.rsplit('/').next().unwrap_or_default().trim_end_matches(".seg")
 }
 
-/// How many segments no ledger knows, how many of them are left when it was waited for long enough, and how long that was. A stop of
-/// the replicas writes to the tables what is known; what a ledger refused is there too, so that it stays refused.
-async fn orphans(world: &World, client: &Client) -> (usize, usize, Duration) {
+/// Segments that no ledger knows. A stop of the replicas writes to the tables what is known; what a ledger refused is there too, so
+/// that it stays refused. What is committed meanwhile is in a journal only: it is known at the next look.
+async fn unknown(world: &World) -> HashSet<String> {
     for replica in &world.replicas {
         let mut replica = replica.lock().await;
         replica.stop().await;
@@ -202,16 +202,26 @@ async fn orphans(world: &World, client: &Client) -> (usize, usize, Duration) {
     let known = "select object from extents union select id from objects where not refused";
     let known = world.try_sql(known).await.expect("the database answers");
     let known: HashSet<&str> = known.lines().collect();
-    let segments = world.cluster.segments();
-    let mut orphans: Vec<&String> = segments.iter().filter(|segment| !known.contains(id_of(segment))).collect();
+    world.cluster.segments().into_iter().filter(|segment| !known.contains(id_of(segment))).collect()
+}
+
+/// How many orphans there were, how many of them are left when it was waited for long enough, and how long that was.
+async fn orphans(world: &World, client: &Client) -> (usize, usize, Duration) {
+    let mut orphans = unknown(world).await;
     let (count, began) = (orphans.len(), Instant::now());
     client.create_topic("after", 1).await;
+    let mut looked = Instant::now();
     while !orphans.is_empty() && began.elapsed() < DONE + SWEEP.1 * 2 {
         // The collector looks when something happens.
         let _ = client.send(client.values("after", "partition=0", "1")).await;
         tokio::time::sleep(Duration::from_millis(250)).await;
         let left: HashSet<String> = world.cluster.segments().into_iter().collect();
-        orphans.retain(|orphan| left.contains(*orphan));
+        orphans.retain(|orphan| left.contains(orphan));
+        if looked.elapsed() > SWEEP.1 * 2 && !orphans.is_empty() {
+            let still = unknown(world).await;
+            orphans.retain(|orphan| still.contains(orphan));
+            looked = Instant::now();
+        }
     }
     if !orphans.is_empty() {
         println!("chaos: orphans that are left: {orphans:?}; the collector spares what was there at {:?}", world.spared());

@@ -117,6 +117,9 @@ impl<'s> Session<'s> {
         if let Some(only) = &settings.only {
             let _ = write!(command, " ONLY='{only}'");
         }
+        if settings.rate != super::RATE {
+            let _ = write!(command, " RATE={}", settings.rate);
+        }
         command
     }
 
