@@ -121,9 +121,7 @@ impl Dispatcher {
                 return;
             }
         }
-        for waiting in self.desk.take() {
-            let _ = waiting.reply.send(Err(Error::unavailable("the gateway is stopping")));
-        }
+        self.tell(self.desk.take(), &Error::unavailable("the gateway is stopping"));
         self.desk.leave();
     }
 
@@ -396,8 +394,6 @@ impl Dispatcher {
     }
 
     fn tell(&self, waiting: Vec<Waiting>, error: &Error) {
-        for waiting in waiting {
-            let _ = waiting.reply.send(Err(error.clone()));
-        }
+        waiting.into_iter().for_each(|waiting| drop(waiting.reply.send(Err(error.clone()))));
     }
 }
