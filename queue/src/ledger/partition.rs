@@ -90,6 +90,20 @@ impl Partition {
         all.skip_while(move |extent| extent.end() <= from)
     }
 
+    /// All extents that were not let go of, of which `stored` are those that the store holds below [`Partition::first_recent`]: what
+    /// was swapped since the last checkpoint is not in the store yet.
+    pub fn extents_with(&self, stored: Vec<Extent>) -> Vec<Extent> {
+        let over: Vec<Extent> = self.overlay_from(Offset(0)).copied().collect();
+        let is_replaced = |extent: &Extent| {
+            let at = over.partition_point(|over| over.base_offset <= extent.base_offset);
+            at.checked_sub(1).is_some_and(|at| extent.end() <= over[at].end())
+        };
+        let mut extents: Vec<Extent> = stored.into_iter().filter(|extent| !is_replaced(extent)).chain(over.iter().copied()).collect();
+        extents.sort_by_key(|extent| extent.base_offset);
+        extents.extend(self.recent());
+        extents
+    }
+
     /// The newest extent, if it is in memory.
     pub(crate) fn newest(&self) -> Option<&Extent> {
         self.busy.as_ref()?.recent.back()

@@ -27,7 +27,7 @@ const POLL: Duration = Duration::from_secs(10);
 /// Readers are numbered from here on, apart from producers.
 const READERS: u32 = 10_000;
 /// Most records of a batch.
-const BATCH: u64 = 40;
+const BATCH: u64 = 10;
 /// Largest padding of a record.
 const PAD: u64 = 120;
 

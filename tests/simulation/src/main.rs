@@ -88,7 +88,7 @@ fn tell(outcome: &Outcome) {
     println!("faults: {:?}", outcome.faults);
     println!("digest of the trace: {digest}");
     println!("{} violations", outcome.violations.len());
-    for violation in &outcome.violations {
+    for violation in outcome.violations.iter().take(20) {
         println!("  {violation}");
     }
 }

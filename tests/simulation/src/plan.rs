@@ -175,7 +175,7 @@ impl Plan {
             parquet_age: seconds(&mut dice, 5, 60),
             message_lease: seconds(&mut dice, 3, 12),
             max_attempts: *dice.pick(&[None, Some(5), Some(12)]),
-            pace: dice.time(Duration::from_millis(400), Duration::from_millis(900)),
+            pace: dice.time(Duration::from_millis(800), Duration::from_millis(2_000)),
             faults: BTreeSet::new(),
             rates: BTreeMap::new(),
             schedule: Vec::new(),

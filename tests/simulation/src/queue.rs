@@ -33,7 +33,7 @@ const PAD: u64 = 60;
 /// Longest delay of a message.
 const DELAY_MS: u64 = 8_000;
 /// Pause of a sender between two batches, at most.
-const PACE: Duration = Duration::from_millis(2_400);
+const PACE: Duration = Duration::from_millis(5_000);
 
 /// What all clients of the queue share.
 pub struct Run {
@@ -255,7 +255,7 @@ pub async fn consume(run: Arc<Run>, mut http: Http, consumer: u32, mut dice: Dic
         let due: Vec<Message> = due.into_iter().map(|(_, message): (Duration, Message)| message).collect();
         settle(&run, &mut http, Verb::Ack, &due, 1).await;
         // Others get a share, and the machine some rest.
-        tokio::time::sleep(dice.time(Duration::from_millis(100), Duration::from_secs(1))).await;
+        tokio::time::sleep(dice.time(Duration::from_millis(500), Duration::from_secs(3))).await;
     }
 }
 

@@ -119,8 +119,7 @@ async fn extents_of(
         let scan = ExtentScan { topic, partition: index, from, below, max_bytes: u64::MAX, max_extents: usize::MAX };
         extents = database.scan_extents(shard, scan).await?;
     }
-    extents.extend(partition.recent().copied());
-    Ok(extents)
+    Ok(partition.extents_with(extents))
 }
 
 /// W1: each extent's object is there, and its bytes are those that the ledger describes.

@@ -97,7 +97,8 @@ fn new_topic(topic: String, report: &mut Report) -> usize {
     report.topics.len() - 1
 }
 
-/// All extents that were not let go of: the stored ones, then those that only the journal holds.
+/// All extents that were not let go of: the stored ones, those that were swapped since the last checkpoint, and those that only the
+/// journal holds.
 async fn load_partition(
     store: &Stored,
     shard: ShardId,
@@ -114,8 +115,7 @@ async fn load_partition(
         from = last.end();
         extents.extend(page);
     }
-    extents.extend(partition.recent().copied());
-    Ok(extents)
+    Ok(partition.extents_with(extents))
 }
 
 /// The extents follow each other from the oldest to the end, and sum up to what is told of the partition.
