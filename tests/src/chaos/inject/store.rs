@@ -99,7 +99,8 @@ pub(super) async fn stale(world: &World, kind: &Kind) -> Told {
     let id = proxy.add(Rule::new(Fault::StaleList).method(Method::GET));
     let happened = || proxy.count_where(|request| request.faults.contains(&Fault::StaleList));
     let began = Instant::now();
-    while happened() == 0 && began.elapsed() < SWEEP.1 * 3 {
+    // A search that failed is taken up again half a minute later.
+    while happened() == 0 && began.elapsed() < SWEEP.1 * 5 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     if happened() > 0 {
