@@ -7,12 +7,13 @@ use std::process::Command;
 
 use lakefall_simulation::seeds::Seeds;
 
-/// Seeds that are run each time, unless `LAKEFALL_TEST_SEEDS` says how many.
-const SEEDS: u64 = 200;
+/// Seeds that are run each time, unless `LAKEFALL_TEST_SEEDS` says how many. Each takes some 16 s of a core in a debug build; `make
+/// simulate` runs more.
+const SEEDS: u64 = 12;
 /// The first of them, unless `LAKEFALL_TEST_SEED` says which.
 const FIRST: u64 = 1;
 /// Seeds that are run twice.
-const TWICE: [u64; 3] = [3, 77, 1_234_567];
+const TWICE: [u64; 2] = [3, 77];
 
 fn executable() -> PathBuf {
     env!("CARGO_BIN_EXE_lakefall-simulate").into()
@@ -35,6 +36,7 @@ fn what_was_acknowledged_outlives_the_storm_of_every_seed() {
 const WITHIN: u64 = 50;
 
 #[test]
+#[ignore = "takes hours in a debug build: make planted-bugs"]
 fn every_planted_bug_is_found() {
     let from = given("LAKEFALL_TEST_SEED", FIRST);
     let mut missed = Vec::new();

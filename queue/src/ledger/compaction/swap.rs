@@ -46,7 +46,8 @@ impl Ledger {
         let partition = self.partitions.get_mut(&key).filter(|p| !p.deleted).ok_or(Refusal::TopicGone)?;
         let (base, end) = span(&part.old).ok_or(Refusal::ExtentsChanged)?;
         let records = u32::try_from(end.0 - base.0).map_err(|_| Refusal::ExtentsChanged)?;
-        if !(self.objects.hold(&part.old) && partition.may_swap(swap.level, part, base, end)) && !planted::is(Bug::SwapWithoutGeneration) {
+        let as_read = self.objects.hold(&part.old) && partition.may_swap(swap.level, part, base, end);
+        if !as_read && !planted::is(Bug::SwapWithoutGeneration) {
             return Err(Refusal::ExtentsChanged);
         }
         let NewExtent { position, length, first_timestamp, max_timestamp, appended_at } = part.new;

@@ -349,7 +349,9 @@ fn what_is_around_a_violation_is_shown_and_nothing_else() {
 fn h7_a_page_that_stops_before_the_end_it_was_told_says_nothing_of_what_lies_behind() {
     for (rows, expected) in [(&[(0, 1)][..], vec![]), (&[(0, 1), (1, 2)], vec![Check::H7])] {
         let plant = Plant::new();
-        plant.send(PLAIN, &[1, 2, 3], &[0, 1, 2]);
+        for id in 1..=3 {
+            plant.send(PLAIN, &[id], &[id - 1]);
+        }
         plant.read(1, false, 0, rows, 2);
         plant.end(&[1, 2, 3]);
         plant.breaks(&expected);
