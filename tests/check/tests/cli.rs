@@ -76,11 +76,12 @@ fn a_history_that_shows_less_than_is_expected_ends_with_1() {
 #[test]
 fn a_file_that_is_no_history_ends_with_2_and_the_line() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&dyn Fn(&str) -> String, &str); 4] = [
-        (&|_| "{}".to_owned(), "line 9: missing field"),
-        (&|line| line[..line.len() / 2].to_owned(), "line 9: "),
-        (&|_| "{\"t_ns\":9,\"type\":\"ok\",\"op_id\":4,\"end\":1}".to_owned(), "line 9: t_ns goes back"),
-        (&|_| "{\"t_ns\":9000,\"type\":\"ok\",\"op_id\":4000,\"end\":1}".to_owned(), "line 9: operation 4000 ends"),
+    type Change = fn(&str) -> String;
+    let cases: [(Change, &str); 4] = [
+        (|_| "{}".to_owned(), "line 9: missing field"),
+        (|line| line[..line.len() / 2].to_owned(), "line 9: "),
+        (|_| "{\"t_ns\":9,\"type\":\"ok\",\"op_id\":4,\"end\":1}".to_owned(), "line 9: t_ns goes back"),
+        (|_| "{\"t_ns\":9000,\"type\":\"ok\",\"op_id\":4000,\"end\":1}".to_owned(), "line 9: operation 4000 ends"),
     ];
     for (change, why) in cases {
         let path = planted(folder.path(), |at, line| Some(if at == 9 { change(line) } else { line.to_owned() }));

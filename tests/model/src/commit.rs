@@ -347,7 +347,7 @@ impl Commits {
     fn look(state: &mut State, at: u8) {
         let Some(owner) = state.owners[usize::from(at)].as_mut() else { return };
         let Some(flight) = owner.flight.take() else { return };
-        if state.journal.iter().any(|entry| *entry == flight.entry) {
+        if state.journal.contains(&flight.entry) {
             Self::answer(state, flight.caller, flight.told, true);
         } else {
             owner.ledger = flight.before;
