@@ -45,7 +45,8 @@ pub struct Seed {
 
 /// All of them.
 pub fn seeds() -> Vec<Seed> {
-    let made: [(&'static str, Vec<(String, Vec<u8>)>); 10] = [
+    type Named = Vec<(String, Vec<u8>)>;
+    let made: [(&'static str, Named); 10] = [
         ("batch_decode", batches()),
         ("segment_decode", vec![("records".to_owned(), segment())]),
         ("parquet_read", files()),
