@@ -5,11 +5,13 @@ mod determinism;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use lakefall_queue::planted;
 use lakefall_simulation::report::Outcome;
 use lakefall_simulation::run::run;
 use lakefall_simulation::seeds::{Seeds, this};
+use lakefall_simulation::trace::{self, Trace};
 
 const USAGE: &str = "usage:
   lakefall-simulate run --seed N [--trace FILE] [--plant BUG] [--json]
@@ -65,13 +67,16 @@ fn one(mut args: Args) -> Result<bool, String> {
     let seed = args.number("--seed")?.ok_or("which seed?")?;
     let (trace, plant, json) = (args.value("--trace")?.map(PathBuf::from), args.value("--plant")?, args.flag("--json"));
     args.end()?;
+    let trace = Trace::new(trace.as_deref()).map_err(|error| format!("the trace cannot be written: {error}"))?;
+    let trace = Arc::new(trace);
+    trace::listen(&trace);
     determinism::begin(seed);
     lakefall_service::blocking::do_on_the_spot();
     if let Some(bug) = plant.filter(|bug| !planted::plant(bug)) {
         let known: Vec<&str> = planted::ALL.iter().map(|(name, _)| *name).collect();
         return Err(format!("no bug is called {bug}: there are {}", known.join(", ")));
     }
-    let outcome = run(seed, trace.as_deref()).map_err(|error| format!("the trace cannot be written: {error}"))?;
+    let outcome = run(seed, trace);
     if json {
         println!("{}", outcome.to_json());
     } else {

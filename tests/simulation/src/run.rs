@@ -1,7 +1,6 @@
 //! One seed from its beginning to its verdict: a storm, then calm in which all must be served again and all that was promised must
 //! be found.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, UNIX_EPOCH};
@@ -54,10 +53,8 @@ impl Loads {
     }
 }
 
-/// Runs a seed. The trace goes into a file, if one is named.
-pub fn run(seed: u64, trace: Option<&Path>) -> std::io::Result<Outcome> {
-    let trace = Arc::new(Trace::new(trace)?);
-    crate::trace::listen(&trace);
+/// Runs a seed.
+pub fn run(seed: u64, trace: Arc<Trace>) -> Outcome {
     let plan = Plan::new(seed);
     trace.line("plan", format_args!("{plan:?}"));
     let tape = Tape::with_clock(Arc::new(time::order_nanos));
@@ -77,7 +74,7 @@ pub fn run(seed: u64, trace: Option<&Path>) -> std::io::Result<Outcome> {
     };
     let simulated = simulate(&world, &loads, &tape);
     let inside = futures::executor::block_on(whitebox::look(&world));
-    Ok(judge(&world, &loads, &tape, inside, simulated))
+    judge(&world, &loads, &tape, inside, simulated)
 }
 
 /// Whatever panics, in whichever task, is a defect.

@@ -70,11 +70,15 @@ impl Trace {
     }
 }
 
-/// What the parts of the system log goes into the trace, too, if it is kept.
+/// What the parts of the system log goes into the trace, too, if it is kept. Called before anything is drawn from the seed, and set up
+/// on a thread of its own: what that draws must not be missing from what the run draws, or the trace would be of another run.
 pub fn listen(trace: &Arc<Trace>) {
-    if !trace.is_kept() {
-        return;
+    if trace.is_kept() {
+        std::thread::scope(|scope| scope.spawn(|| install(trace)).join()).unwrap_or_default();
     }
+}
+
+fn install(trace: &Arc<Trace>) {
     let filter = EnvFilter::new("off,lakefall=debug,turmoil=info");
     let lines = tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).with_writer(Logged(Arc::clone(trace)));
     // Only one run in a process has a trace.
