@@ -29,9 +29,18 @@ impl Dice {
 
 /// The seed in `LAKEFALL_TEST_SEED`, or a fresh one; printed, so that a failure can be repeated.
 pub fn seed(test: &str) -> u64 {
-    let given = std::env::var("LAKEFALL_TEST_SEED").ok().map(|text| text.parse().expect("LAKEFALL_TEST_SEED is a number"));
     // The hasher's random keys are the standard library's only source of randomness.
-    let seed = given.unwrap_or_else(|| RandomState::new().hash_one(test) % 1_000_000_000);
+    given_or(test, || RandomState::new().hash_one(test) % 1_000_000_000)
+}
+
+/// The seed in `LAKEFALL_TEST_SEED`, or always the same: for a long run that must tell of a change, not of a new seed.
+pub fn seed_or(test: &str, usual: u64) -> u64 {
+    given_or(test, || usual)
+}
+
+fn given_or(test: &str, otherwise: impl FnOnce() -> u64) -> u64 {
+    let given = std::env::var("LAKEFALL_TEST_SEED").ok().map(|text| text.parse().expect("LAKEFALL_TEST_SEED is a number"));
+    let seed = given.unwrap_or_else(otherwise);
     println!("{test}: LAKEFALL_TEST_SEED={seed}");
     seed
 }
