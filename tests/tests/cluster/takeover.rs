@@ -119,11 +119,14 @@ async fn when_a_gateway_is_killed_the_other_serves_at_once() {
         let (victim, other) = (kill % 2, cluster.client_of(1 - kill % 2));
         cluster.gateways[victim].kill_nine();
         run.recorder.fault("kill -9");
+        let promise = lakefall_tests::history::Promise { once: false, pipelined: false };
+        let body = lakefall_tests::history::body(marker(kill), 0);
+        let op = run.recorder.invoke(promise, &[(marker(kill), body.clone())]);
         let probe = Instant::now();
-        let answer = other.send(other.values("load", "partition=0", lakefall_tests::history::body(marker(kill), 0))).await.unwrap();
+        let answer = other.send(other.values("load", "partition=0", body)).await.unwrap();
         let took = probe.elapsed();
         assert_eq!(answer.status, 200, "{}", answer.text());
-        record(&run, marker(kill), &answer);
+        run.recorder.ok(op, answer.offsets());
         println!("gateway killed: the other answered after {took:?}");
         assert!(took < LEASE, "the other gateway took {took:?}");
         cluster.gateways[victim].start().await;
@@ -135,12 +138,6 @@ async fn when_a_gateway_is_killed_the_other_serves_at_once() {
 /// A record beside the load's.
 fn marker(n: usize) -> lakefall_tests::history::RecordId {
     lakefall_tests::history::RecordId { producer: 900, seq: n as u64 }
-}
-
-fn record(run: &Run, id: lakefall_tests::history::RecordId, answer: &lakefall_tests::Answer) {
-    let promise = lakefall_tests::history::Promise { once: false, pipelined: false };
-    let op = run.recorder.invoke(promise, &[(id, lakefall_tests::history::body(id, 0))]);
-    run.recorder.ok(op, answer.offsets());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
