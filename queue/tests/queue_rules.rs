@@ -148,7 +148,7 @@ fn a_released_message_comes_back_after_its_delay_and_with_none_at_once() {
 }
 
 #[test]
-fn giving_back_twice_is_done_until_the_message_is_leased_again() {
+fn giving_back_twice_is_done_as_the_first_time_and_the_first_one_s_delay_stands() {
     let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 1);
     let grants = bench.receive(&queue, 1);
     let release = SettleAction::Release { delay: Duration::from_secs(5) };
@@ -159,9 +159,33 @@ fn giving_back_twice_is_done_until_the_message_is_leased_again() {
     for action in [SettleAction::Ack, SettleAction::Bury, SettleAction::Extend { lease: LEASE }] {
         assert_eq!(bench.settle(&queue, &grants[0], action), [Expired]);
     }
-    bench.pass(Duration::from_secs(5));
-    bench.receive(&queue, 1);
-    assert_eq!(bench.settle(&queue, &grants[0], release), [Expired]);
+}
+
+#[test]
+fn giving_back_is_answered_again_as_the_first_time_although_another_receiver_has_the_message_or_finished_it() {
+    let (mut bench, queue) = Bench::with_messages(QueueConfig::default(), 2);
+    let release = SettleAction::Release { delay: Duration::ZERO };
+    let grants = bench.receive(&queue, 2);
+    let (first, second) = (single(&grants[0], 0), single(&grants[0], 1));
+    assert_eq!(bench.settle(&queue, &first, release), [Done]);
+    let taken = bench.receive(&queue, 1);
+    assert_eq!((offsets(&taken), taken[0].attempt), (vec![0], 2));
+    // Its answer may have been lost: whoever gave it back asks again, and takes nothing from who has it now.
+    assert_eq!(bench.settle(&queue, &first, release), [Done]);
+    assert!(bench.entries.last().unwrap().commands.is_empty(), "nothing changes by it");
+    for action in [SettleAction::Ack, SettleAction::Bury, SettleAction::Extend { lease: LEASE }] {
+        assert_eq!(bench.settle(&queue, &first, action), [Expired]);
+    }
+    // A lease that ended by itself was not given back, whoever has the message since.
+    bench.pass(LEASE);
+    assert_eq!(bench.receive(&queue, 2).len(), 2);
+    assert_eq!(bench.settle(&queue, &second, release), [Expired]);
+    let third = lakefall_queue::ledger::Grant { attempt: 3, ..first };
+    assert_eq!(bench.settle(&queue, &third, SettleAction::Ack), [Done]);
+    assert_eq!(bench.settle(&queue, &first, release), [Done]);
+    assert!(bench.ledger.snapshot() == bench.replayed().snapshot());
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(bench.settle(&queue, &first, release), [Expired], "that is too long ago to be known");
 }
 
 #[test]

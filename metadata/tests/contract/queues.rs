@@ -23,6 +23,7 @@ fn queue(id: u64, version: u64) -> Row {
         acked_total: u64::MAX,
         dead_total: 7,
         receives: vec![proto::RememberedReceive { request: vec![1; 16].into(), until_ms: 5, grants: vec![grant] }],
+        returned: vec![proto::ReturnedLease { topic: u64::MAX, partition: 3, offset: u64::MAX, attempt: 2, at_ms: -1 }],
     })
 }
 

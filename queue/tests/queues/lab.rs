@@ -172,6 +172,7 @@ impl Lab {
             for queue in self.queues.values_mut() {
                 queue.partitions.retain(|(of, _), _| *of != id);
                 queue.requests.values_mut().for_each(|granted| granted.retain(|one| one.place.0 != id));
+                queue.returned.retain(|(place, ..)| place.0 != id);
             }
         }
     }
@@ -222,6 +223,7 @@ impl Lab {
         let ids: Vec<u64> = names.iter().map(|topic| self.topics[topic].0).collect();
         model.partitions.retain(|(topic, _), _| ids.contains(topic));
         model.requests.values_mut().for_each(|granted| granted.retain(|one| ids.contains(&one.place.0)));
+        model.returned.retain(|(place, ..)| ids.contains(&place.0));
         for (place, log) in self.logs.iter().filter(|(place, _)| ids.contains(&place.0)) {
             let start = if topics.is_multiple_of(2) { log.log_start } else { log.end };
             model.partitions.entry(*place).or_insert_with(|| Partition::starting_at(start));
@@ -244,6 +246,7 @@ impl Lab {
         assert!(applied.changed, "{applied:?}");
         model.generation += 1;
         model.requests.clear();
+        model.returned.clear();
         for (place, partition) in &mut model.partitions {
             let log = self.logs[place];
             let named = positions.iter().find(|(t, p, _)| (t.0, p.0) == *place).map(|(.., offset)| offset.0.max(log.log_start));

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+/// How long it is remembered that a lease was given back, and of how many.
+const RETURNED_MS: i64 = 60_000;
+const RETURNED: usize = 1_024;
+
 /// A topic and one of its partitions.
 pub(crate) type Place = (u64, u32);
 
@@ -40,6 +44,8 @@ pub(crate) struct Queue {
     pub(crate) priorities: u8,
     pub(crate) partitions: BTreeMap<Place, Partition>,
     pub(crate) requests: BTreeMap<u128, Vec<Granted>>,
+    /// Leases that were given back, and when their messages were leased again; the oldest first.
+    pub(crate) returned: Vec<(Place, u64, u32, i64)>,
     pub(crate) acked: u64,
     pub(crate) dead: u64,
 }
@@ -197,7 +203,7 @@ impl Queue {
                     let wanted = share.min(left);
                     let offsets = self.next(place, priority, wanted as usize, now);
                     for offset in &offsets {
-                        granted.push(self.lease_one(place, *offset, until));
+                        granted.push(self.lease_one(place, *offset, until, now));
                     }
                     left -= offsets.len() as u64;
                     if offsets.len() as u64 == share {
@@ -227,8 +233,15 @@ impl Queue {
         offsets
     }
 
-    fn lease_one(&mut self, place: Place, offset: u64, until: i64) -> Granted {
+    fn lease_one(&mut self, place: Place, offset: u64, until: i64, now: i64) -> Granted {
         let partition = self.partitions.get_mut(&place).unwrap();
+        if let Message::Entry { attempt: attempt @ 1.., leased: false, .. } = partition.message(offset) {
+            self.returned.retain(|(.., at)| at + RETURNED_MS > now);
+            if self.returned.len() == RETURNED {
+                self.returned.remove(0);
+            }
+            self.returned.push((place, offset, attempt, now));
+        }
         let (attempt, undelivered, priority, group) = match partition.message(offset) {
             Message::Entry { attempt, undelivered, priority, group, .. } => (attempt + 1, undelivered, priority, group),
             _ => (1, 0, 0, None),
@@ -265,6 +278,10 @@ impl Queue {
 
     pub(crate) fn settle(&mut self, place: Place, offset: u64, attempt: u32, action: Action, now: i64, log: Log) -> Outcome {
         let held = self.is_held(place, offset, attempt, now, log);
+        let gives_back = matches!(action, Action::Release(_) | Action::Undelivered(_) | Action::Extend(0));
+        let returned =
+            |(of, at, lease, when): &(Place, u64, u32, i64)| (*of, *at, *lease) == (place, offset, attempt) && when + RETURNED_MS > now;
+        let again = gives_back && self.returned.iter().any(returned);
         let Some(partition) = self.partitions.get_mut(&place).filter(|_| offset < log.end) else { return Outcome::Unknown };
         let message = partition.message(offset);
         let done = offset < log.log_start || message == Message::Done;
@@ -278,14 +295,14 @@ impl Queue {
             Action::Cancel if matches!(message, Message::Entry { at, leased: true, .. } if at > now) => return Outcome::Expired,
             Action::Cancel => return finish(partition),
             Action::Ack | Action::Bury if done => return Outcome::Done,
+            _ if done && again => return Outcome::Done,
             _ if done => return Outcome::Expired,
             _ => {}
         }
         let Message::Entry { attempt: leases @ 1.., undelivered, priority, group, .. } = message else { return Outcome::Unknown };
         if !held {
             let given_back = leases == attempt && matches!(message, Message::Entry { leased: false, .. });
-            let again = matches!(action, Action::Release(_) | Action::Undelivered(_) | Action::Extend(0));
-            return if given_back && again { Outcome::Done } else { Outcome::Expired };
+            return if (given_back && gives_back) || again { Outcome::Done } else { Outcome::Expired };
         }
         let entry = |at: i64, leased: bool| Message::Entry { at, attempt: leases, undelivered, leased, priority, group };
         match action {

@@ -40,8 +40,14 @@ enum Attempt<T> {
     },
 }
 
-/// Asks until there is an answer.
-pub(super) async fn ask<T>(core: &Core, asking: Asking, decode: impl Fn(Bytes) -> Result<Result<T>, String>) -> Result<T> {
+/// Asks until there is an answer. `leaves_open` says of an answer to a repetition whether it does not tell what became of the
+/// first attempt.
+pub(super) async fn ask<T>(
+    core: &Core,
+    asking: Asking,
+    decode: impl Fn(Bytes) -> Result<Result<T>, String>,
+    leaves_open: impl Fn(&T) -> bool,
+) -> Result<T> {
     let is_query = matches!(asking.what, What::Query(_));
     let kind = if is_query { "query" } else { "command" };
     let mut pace = Pace::new(FIRST_PAUSE, LONGEST_PAUSE);
@@ -97,6 +103,7 @@ pub(super) async fn ask<T>(core: &Core, asking: Asking, decode: impl Fn(Bytes) -
     let done = match (done, doubt) {
         // What the last attempt says of itself says nothing of the one before.
         (Err(error), Some(doubt)) => Err(Error::unknown(format!("{doubt}; then: {error}"))),
+        (Ok(said), Some(doubt)) if leaves_open(&said) => Err(Error::unknown(doubt)),
         (done, _) => done,
     };
     let outcome = match &done {

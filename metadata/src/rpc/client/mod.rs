@@ -205,7 +205,8 @@ impl Metadata for Client {
         let bytes = wire::encode_command(&command);
         fits(&bytes)?;
         let asking = Asking { shard, what: What::Command(bytes), repeatable: repeat::is_repeatable(&command), until };
-        ask(&self.core, asking, |bytes| wire::decode_reply(bytes).map_err(|malformed| malformed.to_string())).await
+        let decode = |bytes| wire::decode_reply(bytes).map_err(|malformed| malformed.to_string());
+        ask(&self.core, asking, decode, |reply| repeat::leaves_open(&command, reply)).await
     }
 
     async fn query(&self, shard: ShardId, query: Query) -> Result<Answer> {
@@ -218,7 +219,7 @@ impl Metadata for Client {
         let asked = move || async move {
             let until = Instant::now() + core.deadline;
             let asking = Asking { shard, what: What::Query(bytes), repeatable: true, until };
-            ask(&core, asking, |bytes| wire::decode_answer(bytes).map_err(|malformed| malformed.to_string())).await
+            ask(&core, asking, |bytes| wire::decode_answer(bytes).map_err(|malformed| malformed.to_string()), |_| false).await
         };
         if key.1.len() > SHARED_QUERY {
             return asked().await;

@@ -43,7 +43,8 @@ impl Ledger {
         for want in &command.wants {
             let (granted, fresh) = queue.grant(want, now, self.seq.0);
             changed |= fresh;
-            if fresh && want.request.is_some() {
+            // What is remembered of receives and of what was given back is in the queue's own row.
+            if fresh && (want.request.is_some() || granted.iter().any(|grant| grant.attempt > 1)) {
                 queue.mark(&mut self.dirty);
             }
             grants.push(granted);
@@ -204,6 +205,12 @@ impl QueueState {
         let again = partition.ready(priority, partition.floor, limit as usize, &self.tally);
         let mut taken = 0;
         for offset in again {
+            if let State::Entry(entry) = partition.state(offset)
+                && entry.attempt() > 0
+                && !entry.is_leased()
+            {
+                self.returned.add(key, offset, entry.attempt(), now.as_millis());
+            }
             if let Some(entry) = partition.lease_again(offset, until.as_millis(), now.as_millis(), &mut self.tally) {
                 push(grants, key, offset, (entry.attempt(), entry.undelivered()), until, partition.first_leased(offset));
                 taken += 1;

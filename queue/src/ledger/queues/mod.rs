@@ -14,6 +14,7 @@ mod lease;
 mod partition;
 mod peek;
 mod resource;
+mod returned;
 mod rows;
 mod settle;
 mod sources;

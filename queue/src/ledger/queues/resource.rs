@@ -224,6 +224,7 @@ impl Ledger {
         if let Some(queue) = self.queues.by_id.get_mut(&id) {
             queue.about.generation += 1;
             queue.receives.clear();
+            queue.returned = Returned::default();
             for (key, start) in starts {
                 queue.restart(key, start, &mut self.dirty);
             }

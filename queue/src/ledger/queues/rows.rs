@@ -9,6 +9,7 @@ use super::super::{Ledger, Row, RowKey};
 use super::Queues;
 use super::block::{BLOCK, Block};
 use super::partition::QueuePartition;
+use super::returned::Returned;
 use super::state::{QueueState, RememberedReceive};
 use crate::id::{PartitionIndex, QueueId, TopicId};
 use crate::time::Timestamp;
@@ -125,12 +126,14 @@ fn queue_row(queue: &QueueState) -> proto::QueueRow {
         acked_total: queue.acked_total,
         dead_total: queue.dead_total,
         receives: queue.receives.iter().map(receive).collect(),
+        returned: queue.returned.to_rows(),
         ..queue_to_proto(&queue.about).row.unwrap_or_default()
     }
 }
 
 fn queue_from_row(mut row: proto::QueueRow) -> Decoded<QueueState> {
     let (receives, sources) = (std::mem::take(&mut row.receives), std::mem::take(&mut row.sources));
+    let returned = Returned::from_rows(std::mem::take(&mut row.returned));
     let (acked_total, dead_total) = (row.acked_total, row.dead_total);
     let mut queue = QueueState::new(queue_from_proto(proto::Queue { row: Some(row), sources: Vec::new() })?);
     for known in receives {
@@ -139,7 +142,7 @@ fn queue_from_row(mut row: proto::QueueRow) -> Decoded<QueueState> {
         queue.receives.insert(hash(&known.request)?, remembered);
     }
     queue.sources = sources.into_iter().map(TopicId).collect();
-    (queue.acked_total, queue.dead_total) = (acked_total, dead_total);
+    (queue.acked_total, queue.dead_total, queue.returned) = (acked_total, dead_total, returned);
     Ok(queue)
 }
 

@@ -229,9 +229,13 @@ impl QueueState {
             (SettleAction::Cancel, _) => self.finish_one(key, offset, now, effects),
             (_, Standing::Never) => SettleOutcome::Unknown,
             (SettleAction::Ack | SettleAction::Bury, Standing::Finished) => SettleOutcome::Done,
-            // A repetition is answered as the first one was.
-            (SettleAction::Release { .. } | SettleAction::Undelivered { .. }, Standing::GivenBack) => SettleOutcome::Done,
-            (SettleAction::Extend { lease }, Standing::GivenBack) if lease.as_millis() == 0 => SettleOutcome::Done,
+            // A repetition is answered as the first one was, also when somebody else has the message by now.
+            (action, Standing::GivenBack) if action.gives_back() => SettleOutcome::Done,
+            (action, Standing::Over | Standing::Finished)
+                if action.gives_back() && self.returned.knows(key, offset, item.attempt, now.as_millis()) =>
+            {
+                SettleOutcome::Done
+            }
             (_, Standing::Over | Standing::Finished | Standing::GivenBack) => SettleOutcome::Expired,
             (SettleAction::Ack, Standing::Held(_)) => {
                 effects.acked += 1;

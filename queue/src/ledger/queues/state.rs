@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::{PartitionKey, RowKey};
 use super::Grant;
 use super::partition::{DueIndex, QueuePartition};
+use super::returned::Returned;
 use super::stats::Outflow;
 use super::tally::Tally;
 use crate::id::{PartitionIndex, TopicId};
@@ -30,6 +31,7 @@ pub(crate) struct QueueState {
     pub(super) acked_total: u64,
     pub(super) dead_total: u64,
     pub(super) receives: BTreeMap<u128, RememberedReceive>,
+    pub(super) returned: Returned,
     pub(super) partitions: BTreeMap<PartitionKey, QueuePartition>,
     /// From here on nothing is stored: it follows from the above, or is only told.
     pub(super) tally: Tally,
@@ -49,6 +51,7 @@ impl QueueState {
             acked_total: 0,
             dead_total: 0,
             receives: BTreeMap::new(),
+            returned: Returned::default(),
             partitions: BTreeMap::new(),
             tally: Tally::default(),
             due: DueIndex::new(),
@@ -111,6 +114,7 @@ impl QueueState {
         self.sources.remove(&topic);
         // Read again, it begins anew: leases of then would be taken for those of now.
         self.receives.values_mut().for_each(|known| known.grants.retain(|grant| grant.topic != topic));
+        self.returned.detach(topic);
         let range = (topic, PartitionIndex(0))..=(topic, PartitionIndex(u32::MAX));
         let keys: Vec<PartitionKey> = self.partitions.range(range).map(|(key, _)| *key).collect();
         for key in keys {

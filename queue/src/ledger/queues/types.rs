@@ -171,6 +171,17 @@ pub enum SettleAction {
     Cancel,
 }
 
+impl SettleAction {
+    /// Whether the lease ends by it and the message stays, to be leased again.
+    pub fn gives_back(self) -> bool {
+        match self {
+            Self::Release { .. } | Self::Undelivered { .. } => true,
+            Self::Extend { lease } => lease.as_millis() == 0,
+            Self::Ack | Self::Bury | Self::Cancel => false,
+        }
+    }
+}
+
 /// What became of consecutive messages, in the order of the items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SettledRun {
@@ -181,7 +192,7 @@ pub struct SettledRun {
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettleOutcome {
-    /// Done; also what was acknowledged before.
+    /// Done; also what was acknowledged before, or given back within the last minute.
     Done,
     /// Leased until then.
     Until(Timestamp),
