@@ -127,7 +127,7 @@ impl Attendance {
         let asked = self.clock.elapsed();
         let late = |_| StoreError::Unknown("it did not answer in time".to_owned());
         let roll = timeout(self.lease / PATIENCE, self.store.renew(&leases)).await.map_err(late)??;
-        self.clock.told(roll.now);
+        self.clock.told_within(roll.now, self.clock.elapsed().saturating_sub(asked));
         for (lease, tenure) in held {
             if roll.renewed.contains(&lease.shard) {
                 tenure.renewed(asked, self.lease);

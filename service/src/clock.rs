@@ -54,6 +54,9 @@ pub struct FollowingClock {
 }
 
 impl FollowingClock {
+    /// What took longer to come tells the time too badly: the clock may be half of it off.
+    pub const BELIEVED: Duration = Duration::from_millis(500);
+
     /// A clock that goes by `own` until it is told better.
     pub fn new(own: Arc<dyn Clock>) -> Self {
         Self { own, base_ms: AtomicI64::new(i64::MIN) }
@@ -62,6 +65,14 @@ impl FollowingClock {
     /// It is `now` there. Called with what was said as late as possible: the way here makes it a little old.
     pub fn told(&self, now: Timestamp) {
         self.base_ms.store(now.as_millis().saturating_sub(self.elapsed_ms()), Ordering::Relaxed);
+    }
+
+    /// It was `now` there at a moment of the last `took`, which the question and its answer took together: half of that is added. What
+    /// took longer than [`Self::BELIEVED`] says little, and is taken only where nothing was told before.
+    pub fn told_within(&self, now: Timestamp, took: Duration) {
+        if took <= Self::BELIEVED || self.skew_ms().is_none() {
+            self.told(now.plus(took / 2));
+        }
     }
 
     /// How far this machine's own clock is ahead of what was told; `None` until told.
@@ -131,6 +142,18 @@ mod tests {
         assert_eq!((clock.now().as_millis(), clock.skew_ms()), (7_200_000, None));
         clock.told(Timestamp::from_millis(3_600_000));
         assert_eq!((clock.now().as_millis(), clock.skew_ms()), (3_600_000, Some(3_600_000)));
+    }
+
+    #[test]
+    fn a_following_clock_adds_half_of_what_the_answer_took_and_believes_a_late_one_only_at_first() {
+        let clock = FollowingClock::new(Arc::new(Stopped));
+        let told = |at_ms, took_ms| clock.told_within(Timestamp::from_millis(at_ms), Duration::from_millis(took_ms));
+        told(1_000_000, 4_000);
+        assert_eq!(clock.now().as_millis(), 1_002_000, "better than its own");
+        told(2_000_000, 500);
+        assert_eq!(clock.now().as_millis(), 2_000_250);
+        told(3_000_000, 501);
+        assert_eq!(clock.now().as_millis(), 2_000_250);
     }
 
     #[test]

@@ -8,8 +8,6 @@ use lakefall_queue::Timestamp;
 use lakefall_service::FollowingClock;
 use tokio::time::Instant;
 
-/// The clock is at most half of this off, plus what the network's two ways differ by.
-const BELIEVED: Duration = Duration::from_millis(500);
 /// Not set more often than this.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -30,7 +28,7 @@ impl Told {
 
     /// It was `now` there between the moment that lies `took` back and this one.
     pub(super) fn told(&self, now: Timestamp, took: Duration) {
-        if took > BELIEVED || now == Timestamp::default() {
+        if took > FollowingClock::BELIEVED || now == Timestamp::default() {
             return;
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
