@@ -109,6 +109,15 @@ pub struct Page {
     pub next: u64,
     /// The end as told.
     pub end: u64,
+    /// That is how it was told some time ago: there may be more.
+    pub stale: bool,
+}
+
+impl Page {
+    /// The end, where it is told as such.
+    pub fn told(&self) -> Option<u64> {
+        (!self.stale).then_some(self.end)
+    }
 }
 
 /// Sends requests to one server.
@@ -227,7 +236,7 @@ impl Client {
         let body: std::collections::HashMap<&str, &RawValue> = serde_json::from_slice(&answer.body).unwrap();
         let records: Vec<&RawValue> = serde_json::from_str(body["records"].get()).unwrap();
         let rows = records.iter().map(|raw| row(raw.get())).collect();
-        Ok(Page { rows, next: number("next_offset"), end: number("end") })
+        Ok(Page { rows, next: number("next_offset"), end: number("end"), stale: page["stale"] == true })
     }
 
     /// A whole partition, page by page.
@@ -240,7 +249,7 @@ impl Client {
             }
             at = page.next;
             rows.extend(page.rows);
-            if at >= page.end {
+            if page.told().is_some_and(|end| at >= end) {
                 return rows;
             }
             assert!(since.elapsed() < PROGRESS, "partition {partition} of {topic} ends at {}, but nothing comes from {at} on", page.end);

@@ -496,7 +496,7 @@ pub async fn tail(run: Arc<Run>, ways: impl Into<Ways>, reader: u32, partition: 
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        run.recorder.saw(op, page.rows.iter().map(Row::seen), page.end);
+        run.recorder.saw(op, page.rows.iter().map(Row::seen), page.told());
         assert_eq!(page.next, at + page.rows.len() as u64, "the page goes on elsewhere than it ends");
         at = page.next;
     }
@@ -520,7 +520,7 @@ pub async fn replay(run: Arc<Run>, mut ways: Ways, mut dice: Dice) {
                 run.recorder.fail(op);
                 break;
             };
-            run.recorder.saw(op, page.rows.iter().map(Row::seen), page.end);
+            run.recorder.saw(op, page.rows.iter().map(Row::seen), page.told());
             ends[partition as usize] = page.end;
             at = page.next;
         }

@@ -68,7 +68,7 @@ async fn read(recorder: &Recorder, ways: &Ways, topic: &str, partition: u32, (re
     let op = recorder.seek(reader, last, partition, from);
     match ways.now().page(topic, partition, from, "").await {
         Ok(page) => {
-            recorder.saw(op, page.rows.iter().map(Row::seen), page.end);
+            recorder.saw(op, page.rows.iter().map(Row::seen), page.told());
             Some(page.end)
         }
         Err(error) => {

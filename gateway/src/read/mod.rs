@@ -90,14 +90,16 @@ struct At {
     finished: bool,
     /// The bounds are known, if only from earlier.
     located: bool,
-    /// The bounds were told since this read began: what is not below the end is not there yet.
+    /// The bounds were told since this read began and since anything was in doubt: what is not below the end is not there yet.
     current: bool,
+    /// The bounds were told since this read began: what was acknowledged before it is below the end.
+    told: bool,
 }
 
 impl At {
     fn told(&mut self, bounds: Bounds, current: bool) {
         self.bounds = if self.located { self.bounds.raised_to(bounds) } else { bounds };
-        (self.located, self.current) = (true, current);
+        (self.located, self.current, self.told) = (true, current, self.told || current);
     }
 
     fn at_end(&self) -> bool {
@@ -107,7 +109,8 @@ impl At {
 
 impl From<At> for Position {
     fn from(at: At) -> Self {
-        Self { partition: at.partition, next: at.next, log_start: at.bounds.log_start, end: at.bounds.end, finished: at.finished }
+        let (log_start, end) = (at.bounds.log_start, at.bounds.end);
+        Self { partition: at.partition, next: at.next, log_start, end, current: at.told, finished: at.finished }
     }
 }
 

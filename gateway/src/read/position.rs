@@ -45,7 +45,7 @@ impl Reader {
         if let Start::Offset(next) = start {
             // Located when it is read; the bounds come with that.
             let bounds = Bounds { log_start: Offset(0), end: next };
-            return Ok(At { partition, next, bounds, finished: false, located: false, current: false });
+            return Ok(At { partition, next, bounds, finished: false, located: false, current: false, told: false });
         }
         let asked = match told {
             Some(told) => told,
@@ -65,7 +65,7 @@ impl Reader {
             Start::Last(count) => Offset(end.0.saturating_sub(count)).max(log_start),
             Start::Timestamp(time) => self.first_at(topic, partition, time, end).await?,
         };
-        Ok(At { partition, next, bounds, finished: false, located: true, current })
+        Ok(At { partition, next, bounds, finished: false, located: true, current, told: current })
     }
 
     /// The first record at or after `time`, or `end`.

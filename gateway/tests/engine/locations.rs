@@ -45,6 +45,7 @@ async fn what_was_located_is_read_on_for_a_minute_while_the_metadata_service_is_
                 let found = from(&other, offset).await.unwrap();
                 assert_eq!(found.records.len() as u64, 10 - offset, "{mood:?}, {second}");
                 assert_eq!(bounds(&found), (0, 10, 10), "what is known, no more");
+                assert!(found.next[0].is_stale(), "and told as such");
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -229,11 +230,31 @@ async fn a_wait_that_an_outage_outlasts_ends_with_what_is_known_or_an_error() {
         let wait = |offset| Read { wait: Duration::from_secs(10), ..read("t", &[(0, offset)]) };
         let found = other.read(&caller(), wait(start_at(10))).await.unwrap();
         assert_eq!((found.records.len(), bounds(&found)), (0, (0, 10, 10)));
+        assert!(matches!(found.certain(), Err(Error::Unavailable { .. })), "nobody may be told that there is nothing");
         assert!(started.elapsed() >= Duration::from_secs(10) && started.elapsed() < Duration::from_secs(11));
         let found = other.read(&caller(), wait(start_at(3))).await.unwrap();
         assert_eq!(found.records.len(), 7, "what is known is not waited for");
+        assert!(found.next[0].is_stale() && found.certain().is_ok());
         let unknown = other.read(&caller(), wait(Start::Latest)).await;
         assert!(matches!(unknown, Err(Error::Unavailable { .. })), "where it would begin is not known");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_was_told_since_the_read_began_is_told_also_when_the_metadata_service_goes_away_meanwhile() {
+    for mood in [Mood::Refusing, Mood::Silent] {
+        let (_world, other, metadata) = knowing(true).await;
+        let waiting = {
+            let other = Arc::clone(&other);
+            let wait = Read { wait: Duration::from_secs(10), ..read("t", &[(0, start_at(10))]) };
+            tokio::spawn(async move { other.read(&caller(), wait).await.unwrap() })
+        };
+        settle().await;
+        metadata.be(mood);
+        metadata.tell(News::Missed);
+        let found = waiting.await.unwrap();
+        assert_eq!((bounds(&found), found.next[0].is_stale()), ((0, 10, 10), false), "{mood:?}");
+        assert!(found.certain().is_ok());
     }
 }
 

@@ -236,7 +236,12 @@ impl Checker {
             }
             (Call::Read(read), Answer::Rows { rows, end }) => {
                 let topic = self.topics.entry(read.topic.clone()).or_default();
-                topic.rows(&read, &rows, end, open.least, report);
+                topic.rows(&read, &rows, Some(end), open.least, report);
+                Ok(())
+            }
+            (Call::Read(read), Answer::Part(rows)) => {
+                let topic = self.topics.entry(read.topic.clone()).or_default();
+                topic.rows(&read, &rows, None, open.least, report);
                 Ok(())
             }
             (Call::Tail { topic: name, partition }, Answer::End(end)) => {

@@ -188,6 +188,8 @@ pub struct Page {
     pub next: u64,
     /// The end as told.
     pub end: u64,
+    /// That is how it was told some time ago: there may be more.
+    pub stale: bool,
 }
 
 impl Page {
@@ -202,7 +204,13 @@ impl Page {
             rows: records.iter().map(row).collect::<Option<_>>()?,
             next: number(&page, "next_offset")?,
             end: number(&page, "end")?,
+            stale: page.get("stale").is_some_and(|stale| stale.get() == "true"),
         })
+    }
+
+    /// The end, where it is told as such.
+    pub fn told(&self) -> Option<u64> {
+        (!self.stale).then_some(self.end)
     }
 }
 
@@ -244,7 +252,7 @@ impl Reader {
             self.run.world.violation(format!("not a page: {}", answer.text()));
             return None;
         };
-        recorder.saw(op, page.rows.iter().map(|(offset, value)| (*offset, &value[..])), page.end);
+        recorder.saw(op, page.rows.iter().map(|(offset, value)| (*offset, &value[..])), page.told());
         if page.next != from + page.rows.len() as u64 {
             self.run.world.violation(format!("a page from {from} on has {} records and goes on at {}", page.rows.len(), page.next));
         }
@@ -323,7 +331,7 @@ pub async fn read_all(run: &Arc<Run>, gateways: &[String], name: &str) {
             match reader.page(at, 2_000, Duration::ZERO).await {
                 Some(page) => {
                     at = page.next;
-                    if at >= page.end {
+                    if page.told().is_some_and(|end| at >= end) {
                         break;
                     }
                 }

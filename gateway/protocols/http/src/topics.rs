@@ -227,6 +227,9 @@ fn position(at: &Position, offset: Option<Offset>) -> Value {
     if let Some(offset) = offset {
         members["offset"] = offset.0.into();
     }
+    if !at.current {
+        members["stale"] = true.into();
+    }
     members
 }
 

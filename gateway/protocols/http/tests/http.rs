@@ -269,6 +269,28 @@ async fn a_stream_acknowledges_each_line_in_order_and_ends_at_a_refusal() {
 }
 
 #[tokio::test]
+async fn an_end_that_may_not_be_the_end_any_more_is_told_as_such_and_never_by_an_empty_answer() {
+    let room = Room::open().await;
+    let json = [("content-type", "application/json")];
+    assert_eq!(room.send("PUT", "/v1/topics/away", &json, r#"{"partitions":1}"#).await.0, 201);
+    let (page, all) = ("/v1/topics/away/partitions/0/records?offset=0", "/v1/topics/away/records?from=earliest");
+    for uri in [page, all] {
+        let (status, problem) = room.send("GET", uri, &[], "").await;
+        assert_eq!((status, &problem["code"], &problem["outcome"]), (503, &json!("not_committed"), &json!("not_applied")), "{problem}");
+    }
+    assert_eq!(room.send("GET", page, &[("accept", "application/octet-stream")], "").await.0, 503);
+    assert_eq!(room.send("POST", "/v1/topics/away/records", &json, r#"{"records":[{"value":1},{"value":2}]}"#).await.0, 200);
+    let (_, found) = room.send("GET", page, &[], "").await;
+    assert_eq!((&found["end"], &found["stale"]), (&json!(2), &json!(true)), "{found}");
+    let (_, found) = room.send("GET", all, &[], "").await;
+    assert_eq!(found["partitions"][0]["stale"], true, "{found}");
+    let (_, found) = room.send("GET", &format!("{page}&limit=1"), &[], "").await;
+    assert_eq!(found.get("stale"), None, "who goes on asks again: {found}");
+    let (_, found) = room.send("GET", "/v1/topics/t/partitions/0/records?offset=0", &[], "").await;
+    assert_eq!((&found["end"], found.get("stale")), (&json!(0), None), "{found}");
+}
+
+#[tokio::test]
 async fn topics_are_created_listed_patched_and_deleted() {
     let room = Room::open().await;
     let (status, topic) = room.send("POST", "/v1/topics", &[], r#"{"name":"a","retention":{"age":"7d"}}"#).await;

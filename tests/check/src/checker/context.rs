@@ -91,8 +91,8 @@ impl Context {
 
     fn answered(&self, answer: &Answer) -> bool {
         match (answer, &self.subject) {
-            (Answer::Rows { rows, .. }, Subject::Record(_, id)) => rows.iter().any(|row| row.id == Some(*id)),
-            (Answer::Rows { rows, .. }, Subject::Place(_, _, offset)) => rows.iter().any(|row| row.offset == *offset),
+            (Answer::Rows { rows, .. } | Answer::Part(rows), Subject::Record(_, id)) => rows.iter().any(|row| row.id == Some(*id)),
+            (Answer::Rows { rows, .. } | Answer::Part(rows), Subject::Place(_, _, offset)) => rows.iter().any(|row| row.offset == *offset),
             (Answer::Stored(runs), Subject::Place(_, partition, offset)) => {
                 runs.iter().any(|run| run.partition == *partition && run.first <= *offset && *offset - run.first < u64::from(run.count))
             }
@@ -110,7 +110,7 @@ impl Context {
         match &mut event.what {
             What::Invoke { call: Call::Send(append), .. } => self.trim(append),
             What::Invoke { call: Call::Commit { appends, .. }, .. } => appends.iter_mut().for_each(|append| self.trim(append)),
-            What::Ok { answer: Answer::Rows { rows, .. }, .. } => match &self.subject {
+            What::Ok { answer: Answer::Rows { rows, .. } | Answer::Part(rows), .. } => match &self.subject {
                 Subject::Place(_, _, offset) => rows.retain(|row| row.offset.abs_diff(*offset) <= NEAR),
                 Subject::Record(_, id) => rows.retain(|row| row.id.is_some_and(|of| near(of, *id))),
                 _ => rows.truncate(8),

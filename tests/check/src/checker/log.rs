@@ -251,12 +251,14 @@ impl Topic {
         self.partitions.entry(read.partition).or_default().next.insert((read.reader, read.last), start);
     }
 
-    /// A reader saw rows: H2, H3, H7.
-    pub(super) fn rows(&mut self, read: &Read, rows: &[Seen], end: u64, least: u64, report: &mut Report) {
+    /// A reader saw rows, and was perhaps told the end: H2, H3, H7.
+    pub(super) fn rows(&mut self, read: &Read, rows: &[Seen], end: Option<u64>, least: u64, report: &mut Report) {
         let Read { topic: name, reader, last, seek, partition: number, from } = read;
         // A page that stops before the end it is told says nothing of what lies behind it: who goes on asks again.
         let reached = rows.last().map_or(*from, |row| row.offset.saturating_add(1));
-        self.told(name, *number, end, if reached < end { 0 } else { least }, report);
+        if let Some(end) = end {
+            self.told(name, *number, end, if reached < end { 0 } else { least }, report);
+        }
         let cleaned = self.facts.cleaned;
         let partition = self.partitions.entry(*number).or_default();
         let expected = partition.next.entry((*reader, *last)).or_insert(*from);
@@ -275,7 +277,7 @@ impl Topic {
             *expected = row.offset.saturating_add(1);
         }
         let reached = *expected;
-        if *last {
+        if let Some(end) = end.filter(|_| *last) {
             let began = partition.whole.get(reader).map_or(*from, |(began, ..)| *began);
             partition.whole.insert(*reader, (began, reached, end));
         }

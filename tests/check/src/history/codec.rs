@@ -131,6 +131,7 @@ impl Line {
             Answer::Rows { rows, end } => {
                 (self.rows, self.sums, self.end) = (Some(to_runs(rows)), Some(rows.iter().map(|row| row.sum).collect()), Some(*end));
             }
+            Answer::Part(rows) => (self.rows, self.sums) = (Some(to_runs(rows)), Some(rows.iter().map(|row| row.sum).collect())),
             Answer::End(end) => self.end = Some(*end),
             Answer::Positions(offsets) => self.offsets = Some(offsets.clone()),
             Answer::Delivered(got) => {
@@ -255,8 +256,11 @@ impl Line {
         }
         if let Some(runs) = self.rows.take() {
             let sums = self.sums.take().ok_or_else(|| missing("sums"))?;
-            let end = self.end.take().ok_or_else(|| missing("end"))?;
-            return Ok(Answer::Rows { rows: from_runs(&runs, &sums)?, end });
+            let rows = from_runs(&runs, &sums)?;
+            return Ok(match self.end.take() {
+                Some(end) => Answer::Rows { rows, end },
+                None => Answer::Part(rows),
+            });
         }
         if let Some(end) = self.end.take() {
             return Ok(Answer::End(end));

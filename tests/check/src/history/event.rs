@@ -242,6 +242,8 @@ pub enum Answer {
         /// The partition's end as told.
         end: u64,
     },
+    /// What a reader saw of a partition whose end it was not told.
+    Part(Vec<Seen>),
     /// The partition's end.
     End(u64),
     /// A cursor's positions: partition, next offset.

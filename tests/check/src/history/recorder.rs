@@ -240,10 +240,17 @@ impl Recorder {
         self.tape.invoke(Some(read.reader), Call::Read(read))
     }
 
-    /// What a reader saw: offsets with the bytes of their values, and the partition's end as told.
-    pub fn saw<'v>(&self, op: OpId, rows: impl IntoIterator<Item = (u64, &'v [u8])>, end: u64) {
+    /// What a reader saw: offsets with the bytes of their values, and the partition's end if it was told.
+    pub fn saw<'v>(&self, op: OpId, rows: impl IntoIterator<Item = (u64, &'v [u8])>, end: impl Into<Option<u64>>) {
         let seen = |(offset, value): (u64, &[u8])| Seen { offset, id: parse_id(value), sum: hash(value) };
-        self.tape.ok(op, Answer::Rows { rows: rows.into_iter().map(seen).collect(), end });
+        let rows = rows.into_iter().map(seen).collect();
+        self.tape.ok(
+            op,
+            match end.into() {
+                Some(end) => Answer::Rows { rows, end },
+                None => Answer::Part(rows),
+            },
+        );
     }
 
     /// Everything recorded on the tape.

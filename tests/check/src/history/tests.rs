@@ -78,13 +78,14 @@ fn answer() -> impl Strategy<Value = Answer> {
     });
     let place =
         (prop_oneof![0..4_u64, 0..u64::MAX - 100], option::of(id().prop_filter("a run needs an end", |id| id.seq < u64::MAX - 100)));
-    let seen = (place, any::<u64>()).prop_map(|((offset, id), sum)| Seen { offset, id, sum });
+    let seen = (place, any::<u64>()).prop_map(|((offset, id), sum)| Seen { offset, id, sum }).boxed();
     let delivered = (lease(), option::of(id()), any::<u64>()).prop_map(|(lease, id, hash)| Delivered { lease, id, hash });
     let status = prop_oneof![Just(Status::Done), Just(Status::Expired), Just(Status::Unknown), Just(Status::Info)];
     prop_oneof![
         vec(run.clone(), 0..4).prop_map(Answer::Stored),
         vec(vec(run, 0..3), 0..3).prop_map(Answer::Committed),
-        (vec(seen, 0..8), any::<u64>()).prop_map(|(rows, end)| Answer::Rows { rows, end }),
+        (vec(seen.clone(), 0..8), any::<u64>()).prop_map(|(rows, end)| Answer::Rows { rows, end }),
+        vec(seen, 0..8).prop_map(Answer::Part),
         any::<u64>().prop_map(Answer::End),
         vec((any::<u32>(), any::<u64>()), 0..3).prop_map(Answer::Positions),
         vec(delivered, 0..4).prop_map(Answer::Delivered),

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, Bytes, BytesMut};
-use lakefall_queue::verbs::Fetched;
+use lakefall_queue::verbs::{Fetched, Position};
 use lakefall_queue::{Header, Properties, StoredRecord, TopicName, ValueKind};
 use memchr::memchr2;
 
@@ -191,6 +191,17 @@ fn put_properties(out: &mut BytesMut, properties: &Properties) {
     }
 }
 
+fn put_position(out: &mut BytesMut, position: &Position) {
+    for (name, offset) in [("next_offset", position.next), ("log_start", position.log_start), ("end", position.end)] {
+        put_name(out, name);
+        push_u64(out, offset.0);
+    }
+    if position.is_stale() {
+        put_name(out, "stale");
+        out.put_slice(b"true");
+    }
+}
+
 /// A page: the records and where to go on.
 pub(super) fn put_page(out: &mut BytesMut, writer: &mut RecordWriter, fetched: &Fetched, scope: Scope, topic: &TopicName) {
     out.put_slice(b"{\"records\":[");
@@ -203,10 +214,7 @@ pub(super) fn put_page(out: &mut BytesMut, writer: &mut RecordWriter, fetched: &
     out.put_u8(b']');
     match (scope, fetched.next.first()) {
         (Scope::Partition(_), Some(position)) => {
-            for (name, offset) in [("next_offset", position.next), ("log_start", position.log_start), ("end", position.end)] {
-                put_name(out, name);
-                push_u64(out, offset.0);
-            }
+            put_position(out, position);
         }
         _ => {
             let places: Vec<Place> = fetched.next.iter().map(|p| (p.partition, p.next)).collect();
@@ -217,10 +225,7 @@ pub(super) fn put_page(out: &mut BytesMut, writer: &mut RecordWriter, fetched: &
             for (at, position) in fetched.next.iter().enumerate() {
                 out.put_slice(if at == 0 { &b"{\"partition\":"[..] } else { b",{\"partition\":" });
                 push_u64(out, u64::from(position.partition.0));
-                for (name, offset) in [("next_offset", position.next), ("log_start", position.log_start), ("end", position.end)] {
-                    put_name(out, name);
-                    push_u64(out, offset.0);
-                }
+                put_position(out, position);
                 out.put_u8(b'}');
             }
             out.put_u8(b']');

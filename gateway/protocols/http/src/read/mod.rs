@@ -135,7 +135,7 @@ impl Session {
 async fn page(session: &Session, plan: Plan) -> Result<Response> {
     let positions = plan.positions(session).await?;
     let read = plan.next_read(&positions, plan.limit_or_page(), plan.max_bytes, plan.wait);
-    let fetched = session.fetch(read).await?;
+    let fetched = session.fetch(read).await?.certain()?;
     let bytes: usize = fetched.records.iter().map(|r| r.payload_bytes() + 256).sum();
     let mut out = BytesMut::with_capacity(bytes + 256);
     let mut writer = RecordWriter::new(&plan.topic, plan.encoding);
@@ -148,7 +148,7 @@ async fn page(session: &Session, plan: Plan) -> Result<Response> {
 /// One record's value, as it was sent.
 async fn value(session: &Session, plan: Plan) -> Result<Response> {
     let positions = plan.positions(session).await?;
-    let fetched = session.fetch(plan.next_read(&positions, 1, plan.max_bytes, plan.wait)).await?;
+    let fetched = session.fetch(plan.next_read(&positions, 1, plan.max_bytes, plan.wait)).await?.certain()?;
     let admission = fetched.admission;
     let mut response = Response::new(Body::empty());
     let found = fetched.records.into_iter().next();

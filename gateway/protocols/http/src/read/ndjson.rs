@@ -41,7 +41,7 @@ pub(super) async fn stream(session: Session, plan: Plan, format: Format) -> Resu
     let waited = first.records.is_empty() && !plan.wait.is_zero() && first.next.iter().all(|p| p.next >= p.end);
     if waited {
         let places: Vec<Place> = first.next.iter().map(|p| (p.partition, p.next)).collect();
-        first = session.fetch(plan.next_read(&starts(&places), left, PART.min(plan.max_bytes), plan.wait)).await?;
+        first = session.fetch(plan.next_read(&starts(&places), left, PART.min(plan.max_bytes), plan.wait)).await?.certain()?;
     }
     let content_type = match format {
         Format::Lines => "application/x-ndjson",

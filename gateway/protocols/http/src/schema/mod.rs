@@ -147,11 +147,19 @@ schemas! {
         traceparent: Option<String>, tracestate: Option<String>, priority: Option<u8>, deliver_at: Option<String>, expires_at: Option<String>,
     }
     /// A page of one partition.
-    PartitionPage { records: Vec<StoredRecord>, next_offset: u64, log_start: u64, end: u64, }
+    PartitionPage {
+        records: Vec<StoredRecord>, next_offset: u64, log_start: u64, end: u64,
+        /// The metadata service does not answer: `end` is as it was told before, and there may be more
+        stale: Option<bool>,
+    }
     /// A page of all partitions.
     TopicPage { records: Vec<StoredRecord>, cursor: String, partitions: Vec<PartitionPlace>, }
     /// Where a reader is in a partition.
-    PartitionPlace { partition: u32, next_offset: u64, log_start: u64, end: u64, }
+    PartitionPlace {
+        partition: u32, next_offset: u64, log_start: u64, end: u64,
+        /// As of a page of one partition
+        stale: Option<bool>,
+    }
     /// How long records are kept; absent means for ever.
     Retention { age: Option<String>, bytes: Option<u64>, }
     /// A topic's settings.
@@ -202,11 +210,19 @@ schemas! {
     /// Offsets of partitions.
     Offsets { offsets: Vec<OffsetPlace>, }
     /// An offset of a partition.
-    OffsetPlace { partition: u32, offset: u64, log_start: u64, end: u64, }
+    OffsetPlace {
+        partition: u32, offset: u64, log_start: u64, end: u64,
+        /// `end` is as it was told before, and there may be more
+        stale: Option<bool>,
+    }
     /// Where partitions start.
     Trimmed { partitions: Vec<TrimmedPartition>, }
     /// Where a partition starts.
-    TrimmedPartition { partition: u32, log_start: u64, end: u64, }
+    TrimmedPartition {
+        partition: u32, log_start: u64, end: u64,
+        /// `end` is as it was told before, and there may be more
+        stale: Option<bool>,
+    }
     /// A range of an object.
     ObjectRange { object: String, level: String, key: String, partition: u32, first_offset: u64, records: u64, position: u64, length: u64, appended_at: String, }
     /// A page of ranges.

@@ -163,7 +163,10 @@ impl Verbs for Fake {
                     at += 1;
                 }
                 let finished = read.until_offset.is_some_and(|until| at >= until.0);
-                next.push(Position { partition: *partition, next: Offset(at), log_start: Offset(0), end: Offset(end), finished });
+                let (log_start, end) = (Offset(0), Offset(end));
+                // What lies in this topic is read while nobody can be asked for its end.
+                let current = read.topic.as_str() != "away";
+                next.push(Position { partition: *partition, next: Offset(at), log_start, end, current, finished });
             }
             Ok(Fetched { records, next, admission: Admission::default() })
         })?;
@@ -183,6 +186,7 @@ impl Verbs for Fake {
                     next: Offset(begin(part, at)),
                     log_start: Offset(0),
                     end: Offset(part.len() as u64),
+                    current: true,
                     finished: false,
                 })
                 .collect();

@@ -331,6 +331,22 @@ fn h7_an_acknowledged_record_is_visible_to_whoever_asks_after_it() {
 }
 
 #[test]
+fn h7_a_reader_who_is_not_told_the_end_is_not_told_that_nothing_follows_and_still_sees_what_there_is() {
+    for (value, right) in [(1, true), (2, false)] {
+        let plant = Plant::new();
+        for id in 1..=2 {
+            plant.send(PLAIN, &[id], &[id - 1]);
+        }
+        let op = plant.log().ask(1, false, 0, 0);
+        plant.log().saw(op, [(0, body(id(value), 3).as_bytes())], None);
+        plant.read(1, false, 1, &[(1, 2)], 2);
+        plant.end(&[1, 2]);
+        let report = plant.report();
+        assert_eq!(report.violations.is_empty(), right, "{:#?}", report.violations);
+    }
+}
+
+#[test]
 fn what_is_around_a_violation_is_shown_and_nothing_else() {
     let plant = Plant::bare();
     plant.send(PLAIN, &[1], &[0]);
