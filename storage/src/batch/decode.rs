@@ -13,6 +13,9 @@ use super::{BatchError, BatchHeader, MAX_UNCOMPRESSED_BYTES, codec, properties};
 
 /// The shortest record: length, attributes, two deltas, two lengths and a header count of one byte each.
 const MIN_RECORD_BYTES: usize = 7;
+/// Records for which there is room before they are read, about a megabyte: what a batch counts is not believed for more. Beyond it,
+/// the room grows with the records that are there.
+const RESERVED: usize = 8_192;
 /// The shortest header: a name of no bytes and a null.
 const MIN_HEADER_BYTES: usize = 2;
 
@@ -56,7 +59,7 @@ pub fn decode(bytes: &Bytes, mut context: DecodeContext, from: Offset, out: &mut
     }
     let before = out.len();
     let skipped = from.0.saturating_sub(context.base_offset.0).min(u64::from(header.records)) as usize;
-    out.reserve(header.records as usize - skipped);
+    out.reserve((header.records as usize - skipped).min(RESERVED));
     let result = Records { body: &body, header, context, names: Names::default() }.read(from, out);
     if result.is_err() {
         out.truncate(before);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use lakefall_queue::Offset;
-use lakefall_storage::batch::{BatchHeader, decode, walk};
+use lakefall_storage::batch::{BatchError, BatchHeader, MAX_UNCOMPRESSED_BYTES, decode, walk};
 use lakefall_storage::segment::{SegmentIndex, verify};
 use proptest::prelude::*;
 
@@ -57,6 +57,34 @@ fn exercise(bytes: Vec<u8>) {
     let _ = walk(&bytes).count();
     let _ = SegmentIndex::decode(&bytes, bytes.len() as u64);
     let _ = verify(&bytes);
+}
+
+/// A batch of zeros that counts as many records as its bytes could hold, each of which would have seven.
+fn forged(bytes: usize) -> Vec<u8> {
+    let mut batch = vec![0; BatchHeader::LEN];
+    let last = (bytes / 7) as u32 - 1;
+    batch[21..23].copy_from_slice(&4_u16.to_be_bytes());
+    batch[23..27].copy_from_slice(&last.to_be_bytes());
+    batch[57..61].copy_from_slice(&(last + 1).to_be_bytes());
+    batch.extend(zstd::bulk::compress(&vec![0; bytes], 1).unwrap());
+    reseal(&mut batch);
+    batch
+}
+
+#[test]
+fn a_batch_that_counts_more_records_than_it_has_takes_no_memory_for_them() {
+    let batch = Bytes::from(forged(MAX_UNCOMPRESSED_BYTES));
+    assert!(batch.len() < 100_000, "{} bytes are enough to ask for ten million records", batch.len());
+    let (mut out, mut told) = (Vec::new(), None);
+    let taken = allocation_counter::measure(|| told = Some(decode(&batch, context(0), Offset(0), &mut out)));
+    assert!(matches!(told, Some(Err(BatchError::Corrupt(_)))), "{told:?}");
+    let most = MAX_UNCOMPRESSED_BYTES as u64 + (4 << 20);
+    assert!(
+        taken.bytes_max <= most,
+        "{} bytes for a batch of {}: at most what it says when unpacked, and a little",
+        taken.bytes_max,
+        batch.len()
+    );
 }
 
 proptest! {
