@@ -44,6 +44,9 @@ pub struct PostgresConfig {
     /// How long the server works on a statement before it gives up. An append that got no answer for this long and
     /// [`PostgresConfig::connect_timeout`] more is in doubt.
     pub statement_timeout: Duration,
+    /// After how long an append that got no answer is written again on another connection, beside the first attempt: its answer may
+    /// be lost, and the shard waits for it. Shorter costs a connection whenever the server is slow.
+    pub second_append_after: Duration,
     /// How long a statement waits for a lock. It bounds how long a takeover waits for an append that hangs.
     pub lock_timeout: Duration,
     /// After how long the server ends a transaction whose client fell silent: a paused owner's checkpoint.
@@ -68,8 +71,8 @@ pub(super) const PLANNER: [(&str, &str); 5] =
 pub(super) const LOADS: &str = "SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on";
 
 impl PostgresConfig {
-    /// The defaults: 10 connections, 5 s to get or open one, 10 s for a statement, 2 s for a lock, 5 s of silence in a
-    /// transaction.
+    /// The defaults: 10 connections, 5 s to get or open one, 10 s for a statement, 2 s for an append without an answer, 2 s for a
+    /// lock, 5 s of silence in a transaction.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -80,6 +83,7 @@ impl PostgresConfig {
             acquire_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
+            second_append_after: Duration::from_secs(2),
             lock_timeout: Duration::from_secs(2),
             idle_in_transaction_timeout: Duration::from_secs(5),
             application_name: "lakefall".to_owned(),

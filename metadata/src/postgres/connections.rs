@@ -57,6 +57,15 @@ impl Connections {
 
     /// An open connection to the primary. Errors: nothing was asked yet, so nothing happened.
     pub(super) async fn get(&self) -> Result<Lent<'_>, StoreError> {
+        self.lend(Self::pop).await
+    }
+
+    /// The same, opened now.
+    pub(super) async fn fresh(&self) -> Result<Lent<'_>, StoreError> {
+        self.lend(|_| None).await
+    }
+
+    async fn lend(&self, idle: fn(&Self) -> Option<Open>) -> Result<Lent<'_>, StoreError> {
         let permit = timeout(self.acquire_timeout, Arc::clone(&self.permits).acquire_owned()).await;
         let Ok(Ok(permit)) = permit else {
             return Err(StoreError::NotApplied(format!(
@@ -64,7 +73,7 @@ impl Connections {
                 self.most, self.acquire_timeout
             )));
         };
-        let (open, reused) = match self.pop() {
+        let (open, reused) = match idle(self) {
             Some(open) => (open, true),
             None => (self.open().await.map_err(running)?, false),
         };

@@ -4,6 +4,7 @@
 //! Every statement that is not part of a checkpoint or a load is a transaction of its own, and a connection on which anything
 //! failed, or whose user went away, is closed and never used again. The tables are described in `docs/metadata.md`.
 
+mod append;
 mod attempts;
 mod checkpoint;
 mod config;
@@ -32,10 +33,10 @@ use lakefall_queue::{Offset, PartitionIndex, ShardId, Timestamp, TopicId};
 use sqlx::postgres::PgConnection;
 
 use crate::store::{ExtentScan, Identity, Lease, Loaded, MetadataStore, Replica, Roll, StoreError, WriterToken};
+use append::Entry;
 use attempts::{Attempts, within};
 use connections::Connections;
 use error::Failure;
-use journal::Appended;
 use ownership::Taken;
 
 pub use config::{PostgresConfig, TlsMode};
@@ -58,6 +59,7 @@ pub struct PostgresStore {
     lease: Duration,
     /// After this long without an answer the server is out of reach: it ends statements earlier by itself.
     limit: Duration,
+    second_append_after: Duration,
 }
 
 /// Runs what may be run twice, on a connection for which `$store.general` is asked, until it succeeds or attempts are over.
@@ -107,6 +109,7 @@ impl PostgresStore {
             replica,
             lease,
             limit: config.statement_timeout + config.connect_timeout,
+            second_append_after: config.second_append_after,
         };
         let mut connection = store.general.open_one().await?;
         durability::check(&mut connection, config.allow_unsafe_durability).await?;
@@ -211,22 +214,7 @@ impl MetadataStore for PostgresStore {
     }
 
     async fn append(&self, lease: &Lease, seq: JournalSeq, token: WriterToken, payload: Bytes) -> Result<(), StoreError> {
-        let mut attempts = Attempts::append(self.limit);
-        let appended = loop {
-            let mut connection = self.journal.get().await?;
-            match within(self.limit, journal::append(&mut connection, lease, seq, token, &payload)).await {
-                Ok(appended) => {
-                    connection.back();
-                    break appended;
-                }
-                Err(failure) => attempts.again(connection, failure).await.map_err(Failure::of_write)?,
-            }
-        };
-        match appended {
-            Appended::Written => Ok(()),
-            Appended::Standing(Some(writer)) if writer == token => Ok(()),
-            Appended::Standing(_) => Err(StoreError::Fenced),
-        }
+        self.append_for_certain(&Entry { lease, seq, token, payload: &payload }).await
     }
 
     async fn checkpoint(&self, lease: &Lease, checkpoint: &Checkpoint) -> Result<(), StoreError> {

@@ -8,7 +8,8 @@ use lakefall_metadata::postgres::{PostgresConfig, PostgresStore};
 use lakefall_metadata::{Lease, MetadataStore, StoreError, WriterToken};
 use lakefall_queue::ShardId;
 use lakefall_queue::id::JournalSeq;
-use lakefall_servers::Postgres;
+use lakefall_servers::proxy::Loss;
+use lakefall_servers::{Postgres, Proxy};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -39,7 +40,7 @@ async fn until_stalled(place: &PostgresPlace, append: &mut JoinHandle<Result<(),
 async fn owner() -> (PostgresPlace, Arc<PostgresStore>, Lease) {
     let place = PostgresPlace::place().await;
     // Nothing here ends because it waited too long, unless it is asked to.
-    let patient = PostgresConfig { lock_timeout: PATIENCE, statement_timeout: PATIENCE, ..place.config() };
+    let patient = PostgresConfig { lock_timeout: PATIENCE, statement_timeout: PATIENCE, second_append_after: PATIENCE, ..place.config() };
     let store = Arc::new(PostgresStore::connect(&patient, replica(1), LONG).await.unwrap());
     store.initialize(1).await.unwrap();
     let lease = store.take(SHARD).await.unwrap();
@@ -176,6 +177,46 @@ async fn an_append_written_again_waits_for_the_first_one_whose_answer_was_lost()
 }
 
 #[tokio::test]
+async fn an_append_whose_answer_never_comes_is_written_again_beside_it_and_told_within_five_seconds() {
+    let (place, _, _) = owner().await;
+    let proxy = Proxy::before_postgres(place.server.address()).await;
+    let url = place.server.url_at(proxy.address(), &place.database);
+    let store = PostgresStore::connect(&PostgresConfig::new(url), replica(1), LONG).await.unwrap();
+    let lease = store.take(SHARD).await.unwrap();
+    append(&store, &lease, 1).await.unwrap();
+    // It is committed; its connection stays open, and says nothing any more.
+    let before = proxy.counts().replies_lost;
+    proxy.lose_reply("SELECT 1", 1, Loss::Silence);
+    let started = Instant::now();
+    append(&store, &lease, 2).await.unwrap();
+    assert_eq!(proxy.counts().replies_lost, before + 1);
+    assert!(started.elapsed() < Duration::from_secs(5), "it took {:?}", started.elapsed());
+    append(&store, &lease, 3).await.unwrap();
+    assert_eq!(store.load(&lease).await.unwrap().entries, ["1", "2", "3"], "each stands once");
+}
+
+#[tokio::test]
+async fn once_an_append_is_written_twice_nobody_is_told_that_it_certainly_was_not() {
+    let (place, other, lease) = owner().await;
+    let mut blocker = place.session().await;
+    run(&mut blocker, "BEGIN; SELECT 1 FROM shards WHERE id = 0 FOR UPDATE").await;
+    let patient = PostgresConfig {
+        lock_timeout: PATIENCE,
+        statement_timeout: PATIENCE,
+        second_append_after: Duration::from_millis(50),
+        ..place.config()
+    };
+    let store = Arc::new(PostgresStore::connect(&patient, replica(1), LONG).await.unwrap());
+    let twice = start_append(&store, lease, 1);
+    place.until_waiting(2, "WITH reign").await;
+    // Both wait while another takes the shard: either of them could have come first.
+    run(&mut blocker, "UPDATE shards SET epoch = epoch + 1; COMMIT").await;
+    let told = twice.await.unwrap();
+    assert!(matches!(told, Err(StoreError::Unknown(_))), "{told:?}");
+    assert_eq!(append(&*other, &lease, 1).await, Err(StoreError::Fenced));
+}
+
+#[tokio::test]
 async fn appends_whose_backends_are_killed_at_any_moment_all_stand_once() {
     let (place, store, lease) = owner().await;
     let database = place.database.clone();
@@ -209,7 +250,7 @@ async fn an_append_that_meets_another_transaction_is_run_again() {
     let (place, store, lease) = owner().await;
     let mut blocker = place.session().await;
     run(&mut blocker, "BEGIN; SELECT 1 FROM shards WHERE id = 0 FOR UPDATE").await;
-    let hasty = PostgresConfig { lock_timeout: Duration::from_millis(500), ..place.config() };
+    let hasty = PostgresConfig { lock_timeout: Duration::from_millis(500), second_append_after: PATIENCE, ..place.config() };
     let hasty = Arc::new(PostgresStore::connect(&hasty, replica(1), LONG).await.unwrap());
     let mut waiting = start_append(&hasty, lease, 1);
     until_stalled(&place, &mut waiting).await;
@@ -313,6 +354,7 @@ async fn a_server_that_does_not_answer_is_given_up_in_time_and_the_append_settle
         statement_timeout: Duration::from_secs(2),
         connect_timeout: Duration::from_secs(2),
         acquire_timeout: Duration::from_secs(2),
+        second_append_after: PATIENCE,
         ..PostgresConfig::new(server.url())
     };
     // It is started with what a start needs.
