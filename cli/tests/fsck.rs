@@ -1,9 +1,16 @@
 //! `lakefall fsck` over a data folder that a real server wrote.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail where it stands")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test may fail where it stands, and waits in real time"
+)]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -25,8 +32,14 @@ struct Server {
 
 impl Server {
     fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Self {
         let flags = ["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir", folder.to_str().unwrap()];
-        let mut process = lakefall(&flags).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut command = lakefall(&flags);
+        command.envs(settings.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = command.spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let url = loop {
             let line = lines.next().unwrap_or_else(|| panic!("the server ended before it was ready")).unwrap();
@@ -42,6 +55,16 @@ impl Server {
         let mut command = lakefall(arguments).args(["--url", &self.url]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         command.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         assert!(command.wait().unwrap().success(), "{arguments:?}");
+    }
+
+    /// The body of an answer, with its head.
+    fn get(&self, path: &str) -> String {
+        let address = self.url.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     fn stop(mut self) {
@@ -128,6 +151,23 @@ fn a_folder_of_a_server_that_was_killed_is_clean_and_its_staging_file_is_named()
     let report = report(folder.path(), true);
     assert_eq!((&report["objects"], &report["topics"][0]["records"]), (&3.into(), &3.into()));
     assert!(staging.ends_with(report["staging"][0].as_str().unwrap()), "{report:#}");
+}
+
+#[test]
+fn a_folder_of_a_server_that_was_killed_after_a_swap_and_before_its_checkpoint_is_clean() {
+    let folder = tempfile::tempdir().unwrap();
+    // The last checkpoint takes the segments to the tables; what takes their place then is in the journal alone.
+    filled(folder.path()).stop();
+    let server = Server::start_with(folder.path(), &[("LAKEFALL_COMPACTOR__MERGE_INTERVAL_SECONDS", "1")]);
+    server.run(&["produce", "orders"], "{\"a\":4}\n");
+    let began = Instant::now();
+    while !server.get("/v1/topics/orders/objects").contains("\"merged\"") {
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", server.get("/v1/topics/orders/objects"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(server);
+    let report = report(folder.path(), true);
+    assert_eq!((&report["topics"][0]["topic"], &report["topics"][0]["records"]), (&"default/orders".into(), &4.into()), "{report:#}");
 }
 
 #[test]

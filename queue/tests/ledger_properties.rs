@@ -216,6 +216,7 @@ fn random_histories_reach_every_outcome() {
         "rolled",
         "rewritten",
         "overlaid",
+        "inspected before the checkpoint of a swap",
         "swap repeated",
         "ExtentsChanged",
     ];

@@ -1,5 +1,6 @@
 //! Swaps in random histories: what a compactor would send, what must become of it, and what readers find afterwards.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lakefall_queue::Offset;
@@ -171,5 +172,19 @@ impl Lab {
         self.reach(!located.overlay.is_empty(), "overlaid");
         found.extend(&located.extents);
         assert_eq!(found, told, "what a reader of {place:?} is told");
+        self.check_inspected(place, &told);
+    }
+
+    /// What an inspection finds, as `lakefall fsck` makes one of the store's extents below what is in memory, is the same: also where
+    /// others took their place since the last checkpoint.
+    fn check_inspected(&mut self, place: Place, told: &[Extent]) {
+        let Some(partition) = self.ledger.partition(place.0, place.1) else { return };
+        let (from, below) = (partition.retired(), partition.first_recent());
+        let stored = self.store.extents.get(&place).into_iter().flat_map(BTreeMap::values).filter_map(|row| row.to_extent());
+        let stored: Vec<Extent> = stored.filter(|extent| extent.end() > from && extent.base_offset < below).collect();
+        let found = partition.extents_with(stored.clone());
+        assert_eq!(found, told, "what an inspection of {place:?} finds");
+        let old = stored.iter().any(|extent| !told.contains(extent));
+        self.reach(old, "inspected before the checkpoint of a swap");
     }
 }
