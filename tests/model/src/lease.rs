@@ -20,6 +20,8 @@ const OWNERS: u8 = 2;
 const P0: PartitionIndex = PartitionIndex(0);
 /// How long a receiver has a message to itself.
 const LEASE: Duration = Duration::from_secs(30);
+/// For how long the ledger remembers that a message was given back.
+const REMEMBERED_MS: i64 = 60_000;
 /// By how much time passes.
 const STEP: Duration = Duration::from_secs(20);
 
@@ -81,6 +83,8 @@ pub struct State {
     acked: Vec<bool>,
     /// All that were ever given out.
     receipts: Vec<Receipt>,
+    /// Those whose messages were given back in time.
+    returned: Vec<Receipt>,
     passes: u8,
     takeovers: u8,
     losses: u8,
@@ -217,6 +221,7 @@ impl Model for Leases {
             truth: vec![None; messages],
             acked: vec![false; messages],
             receipts: Vec::new(),
+            returned: Vec::new(),
             passes: self.passes,
             takeovers: self.takeovers,
             losses: self.losses,
@@ -293,10 +298,19 @@ impl Model for Leases {
                 let current = Self::is_current(&state, receipt);
                 let outcome = self.settle(&mut state, receipt, SettleAction::Release { delay: Duration::ZERO });
                 let truth = &mut state.truth[usize::from(receipt.offset)];
-                let given_back = truth.is_some_and(|truth| truth.attempt == receipt.attempt);
+                let returned = last.returned.contains(&receipt);
                 match outcome {
-                    Some(SettleOutcome::Done) if current => *truth = truth.map(|truth| Truth { until_ms: last.now_ms, ..truth }),
-                    Some(SettleOutcome::Done) if !given_back => state.wrong = Some("a message was given back by who had lost its lease"),
+                    Some(SettleOutcome::Done) if current => {
+                        *truth = truth.map(|truth| Truth { until_ms: last.now_ms, ..truth });
+                        state.returned.push(receipt);
+                        state.returned.sort_by_key(|receipt| (receipt.offset, receipt.attempt));
+                    }
+                    Some(SettleOutcome::Done) if !returned => state.wrong = Some("a message was given back by who had lost its lease"),
+                    Some(SettleOutcome::Done) => {}
+                    // Whoever has the message since: what is said twice is answered alike, while it is remembered.
+                    _ if returned && last.now_ms - START.as_millis() < REMEMBERED_MS => {
+                        state.wrong = Some("who gave a message back was told the second time that nothing happened");
+                    }
                     _ => {}
                 }
             }

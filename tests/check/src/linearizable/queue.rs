@@ -1,7 +1,7 @@
 //! A message of a queue: sent, leased, settled. Messages do not hinder each other, so each is an object of its own; leases last
 //! longer than the history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Model, Operation};
 use crate::history::{Answer, Call, Event, MessageAt, OpId, RecordId, Status, Verb, What};
@@ -31,8 +31,15 @@ pub enum Op {
 }
 
 /// A message's state.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct State {
+    standing: Standing,
+    /// Leases that were given back: said again, that is answered as the first time, for as long as it is remembered.
+    given_back: BTreeSet<u32>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+enum Standing {
     /// Not there yet.
     Absent,
     /// Waits, after so many leases.
@@ -41,6 +48,38 @@ pub enum State {
     Leased(u32),
     /// Never comes again.
     Finished,
+}
+
+impl State {
+    fn with(&self, standing: Standing) -> Self {
+        Self { standing, given_back: self.given_back.clone() }
+    }
+
+    fn settled(&self, attempt: u32, verb: Verb, status: Status) -> Option<Self> {
+        let gives_back = matches!(verb, Verb::Nack(_)) || matches!(verb, Verb::Extend(more) if more.is_zero());
+        let finishes = matches!(verb, Verb::Ack | Verb::Reject);
+        // What it is when the settlement is done: a repetition is answered as the first one was, and changes nothing.
+        let after = match self.standing {
+            Standing::Leased(held) if held == attempt && finishes => Some(self.with(Standing::Finished)),
+            Standing::Leased(held) if held == attempt && gives_back => {
+                let mut after = self.with(Standing::Ready(held));
+                after.given_back.insert(held);
+                Some(after)
+            }
+            Standing::Leased(held) if held == attempt => Some(self.clone()),
+            Standing::Finished if finishes => Some(self.clone()),
+            _ if gives_back && self.given_back.contains(&attempt) => Some(self.clone()),
+            _ => None,
+        };
+        match status {
+            Status::Done | Status::Info => after,
+            // Given back, it may have been leased since to somebody who was never told, or be forgotten that it was.
+            Status::Expired | Status::Unknown => {
+                let may_be = after.is_none() || matches!(self.standing, Standing::Ready(_)) || self.given_back.contains(&attempt);
+                may_be.then(|| self.clone())
+            }
+        }
+    }
 }
 
 /// The model.
@@ -52,36 +91,18 @@ impl Model for Message {
     type Op = Op;
 
     fn initial(&self) -> State {
-        State::Absent
+        State { standing: Standing::Absent, given_back: BTreeSet::new() }
     }
 
     fn step(&self, state: &State, op: &Op) -> Option<State> {
-        match (op, *state) {
-            (Op::Send { .. }, State::Absent) => Some(State::Ready(0)),
+        match (op, state.standing) {
+            (Op::Send { .. }, Standing::Absent) => Some(state.with(Standing::Ready(0))),
             // Sent again under the same name: one message.
-            (Op::Send { .. }, there) => Some(there),
+            (Op::Send { .. }, _) => Some(state.clone()),
             // Leases that reached nobody count as attempts.
-            (Op::Receive { attempt }, State::Ready(before)) if *attempt > before => Some(State::Leased(*attempt)),
+            (Op::Receive { attempt }, Standing::Ready(before)) if *attempt > before => Some(state.with(Standing::Leased(*attempt))),
             (Op::Receive { .. }, _) => None,
-            (Op::Settle { attempt, verb, status }, state) => {
-                let gives_back = matches!(verb, Verb::Nack(_)) || matches!(verb, Verb::Extend(more) if more.is_zero());
-                let finishes = matches!(verb, Verb::Ack | Verb::Reject);
-                // What it is when the settlement is done: a repetition is answered as the first one was, and changes nothing.
-                let after = match state {
-                    State::Leased(held) if held == *attempt && finishes => Some(State::Finished),
-                    State::Leased(held) if held == *attempt && gives_back => Some(State::Ready(held)),
-                    State::Leased(held) if held == *attempt => Some(state),
-                    State::Finished if finishes => Some(state),
-                    State::Ready(before) if before == *attempt && gives_back => Some(state),
-                    _ => None,
-                };
-                match status {
-                    Status::Done | Status::Info => after,
-                    // Given back, it may have been leased since to somebody who was never told.
-                    Status::Expired | Status::Unknown if after.is_none() || matches!(state, State::Ready(_)) => Some(state),
-                    Status::Expired | Status::Unknown => None,
-                }
-            }
+            (Op::Settle { attempt, verb, status }, _) => state.settled(*attempt, *verb, *status),
         }
     }
 }
