@@ -29,6 +29,8 @@ pub mod queue;
 pub mod report;
 pub mod run;
 pub mod seeds;
+pub mod small;
+pub mod stream;
 pub mod tally;
 pub mod time;
 pub mod trace;

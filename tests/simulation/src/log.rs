@@ -66,7 +66,8 @@ impl Run {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    fn is_stopped(&self) -> bool {
+    /// Whether clients are to end.
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 
@@ -76,13 +77,16 @@ impl Run {
     }
 
     /// Records are about to be sent, to a partition where the sender chose one.
-    fn invoke(&self, promise: Promise, partition: Option<u32>, records: &[(RecordId, String)]) -> OpId {
+    pub(crate) fn invoke(&self, promise: Promise, partition: Option<u32>, records: &[(RecordId, String)]) -> OpId {
         let records = records.iter().map(|(id, body)| (*id, hash(body.as_bytes()))).collect();
         self.recorder.append(Append { partition, ..Append::new(self.recorder.topic().clone(), promise, records) })
     }
 
-    fn acknowledged(&self, places: &[(u32, u64)]) {
+    /// Records were acknowledged, at these places.
+    pub(crate) fn stored(&self, op: OpId, places: Vec<(u32, u64)>) {
+        self.acked.fetch_add(places.len() as u64, Ordering::Relaxed);
         lock(&self.when).extend(places.iter().map(|place| (*place, time::elapsed())));
+        self.recorder.ok(op, places);
     }
 
     /// A poll that began at a time was answered now, with records from an offset on: it must not have slept before them.
@@ -143,10 +147,7 @@ pub async fn produce(run: Arc<Run>, mut http: Http, producer: u32, style: Style,
             let ask = Ask::lines(path.as_str(), lines.clone()).key(key.as_deref());
             let again = match run.class(http.send(ask).await) {
                 Outcome::Ok(answer) => {
-                    let places = answer.places();
-                    run.acked.fetch_add(places.len() as u64, Ordering::Relaxed);
-                    run.acknowledged(&places);
-                    run.recorder.ok(op, places);
+                    run.stored(op, answer.places());
                     pause = PAUSE.0;
                     break;
                 }

@@ -17,10 +17,16 @@ use crate::tally::Tally;
 use crate::time;
 use crate::world::World;
 
-/// The queue.
+/// The queue that is drained at the end.
 pub const QUEUE: &str = "work";
 /// Where its dead messages go.
 const DEAD: &str = "work.dead";
+/// Another one, whose leases outlast the run: what is said of each of its messages is searched for an order that explains it (H8).
+pub const LONG: &str = "long";
+/// Of that one.
+const LONG_LEASE: Duration = Duration::from_secs(3_600);
+/// Its clients do so much less.
+const LONG_PACE: u32 = 3;
 /// Between two tries while nobody serves: the first, then twice as long each time up to the last.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How long a receiver waits for a message.
@@ -43,15 +49,31 @@ pub struct Run {
     pub world: Arc<World>,
     /// How calls went.
     pub tally: Tally,
+    /// Of messages.
+    lease: Duration,
+    /// After which a message is dead, if ever.
+    max_attempts: Option<u32>,
+    /// Times as slow as others.
+    slow: u32,
     stopped: AtomicBool,
     sent: AtomicU64,
 }
 
 impl Run {
-    /// Nothing was sent yet.
+    /// Of [`QUEUE`]; nothing was sent yet.
     pub fn new(world: &Arc<World>, tape: &Tape) -> Arc<Self> {
-        let (recorder, stopped, sent) = (Recorder::on(tape, QUEUE), AtomicBool::new(false), AtomicU64::new(0));
-        Arc::new(Self { recorder, world: Arc::clone(world), tally: Tally::default(), stopped, sent })
+        Self::of(world, tape, QUEUE, (world.plan.message_lease, world.plan.max_attempts), 1)
+    }
+
+    /// Of [`LONG`].
+    pub fn long(world: &Arc<World>, tape: &Tape) -> Arc<Self> {
+        Self::of(world, tape, LONG, (LONG_LEASE, None), LONG_PACE)
+    }
+
+    fn of(world: &Arc<World>, tape: &Tape, name: &str, (lease, max_attempts): (Duration, Option<u32>), slow: u32) -> Arc<Self> {
+        let (recorder, stopped, sent) = (Recorder::on(tape, name), AtomicBool::new(false), AtomicU64::new(0));
+        let (world, tally) = (Arc::clone(world), Tally::default());
+        Arc::new(Self { recorder, world, tally, lease, max_attempts, slow, stopped, sent })
     }
 
     /// Clients finish what they have begun and end.
@@ -77,8 +99,8 @@ impl Run {
         outcome
     }
 
-    fn lease_time(&self) -> Duration {
-        self.world.plan.message_lease
+    fn path(&self, rest: &str) -> String {
+        format!("/v1/queues/{}{rest}", self.recorder.queue())
     }
 }
 
@@ -86,18 +108,14 @@ fn text(time: Duration) -> String {
     format!("{}ms", time.as_millis())
 }
 
-fn path(rest: &str) -> String {
-    format!("/v1/queues/{QUEUE}{rest}")
-}
-
 /// Creates the queue.
 pub async fn create(run: &Run, http: &mut Http) {
-    let mut settings = json!({"lease": text(run.lease_time())});
-    if let Some(attempts) = run.world.plan.max_attempts {
+    let mut settings = json!({"lease": text(run.lease)});
+    if let Some(attempts) = run.max_attempts {
         settings["max_attempts"] = json!(attempts);
         settings["dead_letter"] = json!({"topic": DEAD});
     }
-    until_done(http, &Ask::json(Method::PUT, path(""), &settings)).await;
+    until_done(http, &Ask::json(Method::PUT, run.path(""), &settings)).await;
 }
 
 /// How a sender sends.
@@ -153,10 +171,10 @@ pub async fn produce(run: Arc<Run>, mut http: Http, producer: u32, style: Style,
         seq += count;
         let known: Vec<(Sent, u64)> = batch.iter().map(|(sent, hash, _)| (*sent, *hash)).collect();
         let body = json!({"records": batch.into_iter().map(|(.., message)| message).collect::<Vec<_>>()});
-        let key = (style == Style::Keyed).then(|| format!("q{producer}-{seq}"));
+        let key = (style == Style::Keyed).then(|| format!("{}-{producer}-{seq}", run.recorder.queue()));
         let mut op = run.recorder.send(&known);
         loop {
-            let ask = Ask::json(Method::POST, path("/messages"), &body).key(key.as_deref());
+            let ask = Ask::json(Method::POST, run.path("/messages"), &body).key(key.as_deref());
             let again = match run.class(http.send(ask).await) {
                 Outcome::Ok(answer) => {
                     run.recorder.end(op, End::Stored(answer.places()));
@@ -190,7 +208,7 @@ pub async fn produce(run: Arc<Run>, mut http: Http, producer: u32, style: Style,
                 op = run.recorder.send(&known);
             }
         }
-        tokio::time::sleep(dice.time(Duration::ZERO, PACE)).await;
+        tokio::time::sleep(dice.time(Duration::ZERO, PACE * run.slow)).await;
     }
 }
 
@@ -240,14 +258,14 @@ pub async fn consume(run: Arc<Run>, mut http: Http, consumer: u32, mut dice: Dic
                 // It comes back when its lease is over.
                 81..=86 => {}
                 87..=92 => {
-                    late.push((time::elapsed() + run.lease_time() + dice.time(Duration::ZERO, Duration::from_millis(400)), message));
+                    late.push((time::elapsed() + run.lease + dice.time(Duration::ZERO, Duration::from_millis(400)), message));
                 }
                 93..=97 => extend.push(message),
-                _ if run.world.plan.max_attempts.is_some() => settle(&run, &mut http, Verb::Reject, &[message], 1).await,
+                _ if run.max_attempts.is_some() => settle(&run, &mut http, Verb::Reject, &[message], 1).await,
                 _ => settle(&run, &mut http, Verb::Extend(Duration::ZERO), &[message], 1).await,
             }
         }
-        settle(&run, &mut http, Verb::Extend(run.lease_time() * 2), &extend, 1).await;
+        settle(&run, &mut http, Verb::Extend(run.lease * 2), &extend, 1).await;
         ack.extend(extend);
         settle(&run, &mut http, Verb::Ack, &ack, 3).await;
         let (due, rest) = late.into_iter().partition(|(due, _)| *due <= time::elapsed());
@@ -255,18 +273,18 @@ pub async fn consume(run: Arc<Run>, mut http: Http, consumer: u32, mut dice: Dic
         let due: Vec<Message> = due.into_iter().map(|(_, message): (Duration, Message)| message).collect();
         settle(&run, &mut http, Verb::Ack, &due, 1).await;
         // Others get a share, and the machine some rest.
-        tokio::time::sleep(dice.time(Duration::from_millis(500), Duration::from_secs(3))).await;
+        tokio::time::sleep(dice.time(Duration::from_millis(500), Duration::from_secs(3)) * run.slow).await;
     }
 }
 
 async fn receive(run: &Run, http: &mut Http, max: u64, request: Option<&str>) -> Vec<Message> {
-    let op = run.recorder.receive(run.lease_time(), false);
-    let mut body = json!({"max": max, "wait": text(WAIT), "lease": text(run.lease_time())});
+    let op = run.recorder.receive(run.lease, false);
+    let mut body = json!({"max": max, "wait": text(WAIT), "lease": text(run.lease)});
     if let Some(request) = request {
         body["request_id"] = json!(request);
     }
     loop {
-        let ask = Ask::json(Method::POST, path("/receive"), &body);
+        let ask = Ask::json(Method::POST, run.path("/receive"), &body);
         match run.class(http.send(ask).await) {
             Outcome::Ok(answer) => {
                 let got = messages(&answer);
@@ -325,7 +343,7 @@ async fn settle_once(run: &Run, http: &mut Http, verb: Verb, messages: &[&Messag
         Verb::Extend(_) => ("/extend", items()),
         Verb::Reject => ("/reject", items()),
     };
-    let sent = http.send(Ask::json(Method::POST, path(rest), &body)).await;
+    let sent = http.send(Ask::json(Method::POST, run.path(rest), &body)).await;
     // A call of which nothing succeeded is a problem, which tells of each item all the same.
     let refused = sent.as_ref().ok().filter(|answer| matches!(answer.code().as_str(), "lease_expired" | "receipt_not_found"));
     if let Some(answer) = refused {
@@ -379,16 +397,16 @@ fn of_problem(item: &Value) -> Status {
 /// Receives and acknowledges until nothing is left, then reads the dead letters.
 pub async fn drain(run: &Run, http: &mut Http) {
     loop {
-        let op = run.recorder.receive(run.lease_time(), true);
-        let body = json!({"max": 500, "wait": "500ms", "lease": text(run.lease_time())});
-        match run.class(http.send(Ask::json(Method::POST, path("/receive"), &body)).await) {
+        let op = run.recorder.receive(run.lease, true);
+        let body = json!({"max": 500, "wait": "500ms", "lease": text(run.lease)});
+        match run.class(http.send(Ask::json(Method::POST, run.path("/receive"), &body)).await) {
             Outcome::Ok(answer) => {
                 let got = messages(&answer);
                 delivered(run, op, &got);
                 let left: Vec<&Message> = got.iter().collect();
                 if !left.is_empty() {
                     settle_once(run, http, Verb::Ack, &left).await;
-                } else if is_empty(http).await {
+                } else if is_empty(run, http).await {
                     break;
                 }
             }
@@ -399,13 +417,13 @@ pub async fn drain(run: &Run, http: &mut Http) {
             }
         }
     }
-    if run.world.plan.max_attempts.is_some() {
+    if run.max_attempts.is_some() {
         dead_letters(run, http).await;
     }
 }
 
-async fn is_empty(http: &mut Http) -> bool {
-    let Ok(answer) = http.send(Ask::get(path("/stats"))).await else { return false };
+async fn is_empty(run: &Run, http: &mut Http) -> bool {
+    let Ok(answer) = http.send(Ask::get(run.path("/stats"))).await else { return false };
     let stats = answer.json();
     answer.status == 200 && ["ready", "leased", "delayed"].iter().all(|name| stats[name] == 0)
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
 use lakefall_check::checker::{self, Check};
-use lakefall_check::history::{Expect, Header, QueueFacts, Tape};
+use lakefall_check::history::{Expect, Header, QueueFacts, Tape, TopicFacts};
 use turmoil::{Builder, Sim};
 
 use crate::conductor::{Conductor, PACKET, fresh_gateway};
@@ -21,7 +21,7 @@ use crate::trace::Trace;
 use crate::weather::Weather;
 use crate::whitebox::{self, Inside, swept_after};
 use crate::world::World;
-use crate::{effects, guards, log, queue, tally};
+use crate::{effects, guards, log, queue, small, stream, tally};
 
 /// When what is left is read: objects of the beginning may be deleted by then.
 const FINAL: Duration = Duration::from_secs(400);
@@ -41,6 +41,8 @@ struct Loads {
     queue: Arc<queue::Run>,
     effects: Arc<effects::Run>,
     guards: Arc<guards::Run>,
+    small: Arc<small::Run>,
+    long: Arc<queue::Run>,
 }
 
 impl Loads {
@@ -50,6 +52,7 @@ impl Loads {
         self.queue.stop();
         self.effects.stop();
         self.guards.stop();
+        self.long.stop();
     }
 }
 
@@ -71,6 +74,8 @@ pub fn run(seed: u64, trace: Arc<Trace>) -> Outcome {
         queue: queue::Run::new(&world, &tape),
         effects: effects::Run::new(&world),
         guards: guards::Run::new(&world),
+        small: small::Run::new(&world, &tape),
+        long: queue::Run::long(&world, &tape),
     };
     let simulated = simulate(&world, &loads, &tape);
     let inside = futures::executor::block_on(whitebox::look(&world));
@@ -167,9 +172,10 @@ fn populate(sim: &mut Sim<'static>, world: &Arc<World>, loads: &Loads) {
     }
 }
 
-/// The clients of a host: two producers, readers, two senders and two receivers, workers, and those who try what is refused.
+/// The clients of a host: two producers and one on a long request, readers, two senders and two receivers, workers, those who try what
+/// is refused, and those whose histories are searched for an order.
 async fn clients(world: Arc<World>, loads: Loads, host: Host) -> turmoil::Result {
-    let Loads { log, queue, effects, guards } = loads;
+    let Loads { log, queue, effects, guards, small, long } = loads;
     let (seed, name, index, gateways) = (world.plan.seed, host.name(), host.index as u32, world.gateways());
     let http = |what: &str, number: u32| Http::new(&format!("{name} {what}-{number}"), &gateways, number as usize, &world.trace);
     let dice = |what: &str, number: u32| Dice::new(seed, &format!("{name} {what} {number}"));
@@ -177,6 +183,8 @@ async fn clients(world: Arc<World>, loads: Loads, host: Host) -> turmoil::Result
     queue::create(&queue, &mut http("setup", index)).await;
     effects::create(&mut http("setup", index)).await;
     guards::create(&mut http("setup", index)).await;
+    small::create(&mut http("setup", index)).await;
+    queue::create(&long, &mut http("setup", index)).await;
     tokio::spawn(effects::work(Arc::clone(&effects), http("worker", index), index, dice("worker", index)));
     tokio::spawn(guards::write(Arc::clone(&guards), http("writer", index), index, dice("writer", index)));
     if index == 0 {
@@ -192,7 +200,12 @@ async fn clients(world: Arc<World>, loads: Loads, host: Host) -> turmoil::Result
         let style = [queue::Style::Plain, queue::Style::Keyed, queue::Style::Dedup, queue::Style::Delayed][sender as usize % 4];
         tokio::spawn(queue::produce(Arc::clone(&queue), http("sender", sender), sender, style, dice("sender", sender)));
         tokio::spawn(queue::consume(Arc::clone(&queue), http("receiver", sender), sender, dice("receiver", sender)));
+        tokio::spawn(small::work(Arc::clone(&small), http("small", sender), sender, dice("small", sender)));
     }
+    let style = if index == 0 { queue::Style::Keyed } else { queue::Style::Dedup };
+    tokio::spawn(queue::produce(Arc::clone(&long), http("long sender", index), index, style, dice("long sender", index)));
+    tokio::spawn(queue::consume(Arc::clone(&long), http("long receiver", index), index, dice("long receiver", index)));
+    tokio::spawn(stream::produce(Arc::clone(&log), gateways.clone(), index, dice("stream", index)));
     for partition in (0..world.plan.partitions).filter(|partition| partition % 2 == index % 2 || world.plan.partitions == 1) {
         tokio::spawn(log::tail(Arc::clone(&log), http("reader", partition), partition, dice("reader", partition)));
     }
@@ -208,6 +221,7 @@ async fn audit(world: Arc<World>, loads: Loads, audited: Arc<AtomicBool>) -> tur
     queue::drain(&loads.queue, &mut http).await;
     effects::judge(&loads.effects, &mut http).await;
     log::read_all(&loads.log, &gateways, "auditor").await;
+    small::read_all(&loads.small, &mut http).await;
     let turned: Vec<String> = gateways.iter().cycle().skip(1).take(gateways.len()).cloned().collect();
     log::read_all(&loads.log, &turned, "auditor").await;
     audited.store(true, Ordering::Relaxed);
@@ -223,9 +237,12 @@ fn describe(header: &mut Header, plan: &Plan) {
         redelivery_ms: REDELIVERY.as_millis() as u64,
         ..QueueFacts::default()
     };
+    // Its leases outlast the run.
+    header.queues.insert(queue::LONG.into(), QueueFacts { linearizable: true, max_attempts: None, ..queue });
     header.queues.insert(queue::QUEUE.into(), queue);
+    header.topics.insert(small::TOPIC.into(), TopicFacts { linearizable: true, ..TopicFacts::default() });
     header.expect = Expect {
-        checks: [Check::H1, Check::H2, Check::H3, Check::H5, Check::H6, Check::H7, Check::Q1, Check::Q2, Check::Q3].into(),
+        checks: [Check::H1, Check::H2, Check::H3, Check::H5, Check::H6, Check::H7, Check::H8, Check::Q1, Check::Q2, Check::Q3].into(),
         faults: plan.faults.iter().map(ToString::to_string).collect(),
         fault_count: 1,
         acked: ACKED,
