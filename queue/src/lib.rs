@@ -10,6 +10,7 @@ extern crate self as lakefall_queue;
 mod admission;
 pub mod clock;
 pub mod error;
+mod fetched;
 pub mod id;
 pub mod ledger;
 pub mod limits;

@@ -207,13 +207,6 @@ pub struct Position {
     pub finished: bool,
 }
 
-impl Position {
-    /// Whether the read came to an end that may not be the end any more. Whoever takes it for one misses records.
-    pub fn is_stale(&self) -> bool {
-        self.next >= self.end && !self.current
-    }
-}
-
 /// What a read found.
 #[derive(Debug)]
 pub struct Fetched {
@@ -223,19 +216,6 @@ pub struct Fetched {
     pub next: Vec<Position>,
     /// The room that the answer occupies; to be held until it was sent (see [`Admission::hold`]).
     pub admission: Admission,
-}
-
-impl Fetched {
-    /// An answer without records says that there are none. Refused where that is not known: what was acknowledged is seen by every
-    /// read that begins afterwards.
-    pub fn certain(self) -> Result<Self> {
-        if self.records.is_empty() && self.next.iter().any(|at| at.is_stale() && !at.finished) {
-            return Err(Error::unavailable(
-                "whether there are more records cannot be told right now: the metadata service does not answer",
-            ));
-        }
-        Ok(self)
-    }
 }
 
 /// A condition on a resource's version.
