@@ -95,6 +95,7 @@ pub const ROWS: &[Row] = &[
         &[
             "a_lost_reply_to_a_committed_append_loses_nothing_and_repeats_nothing",
             "an_append_written_again_waits_for_the_first_one_whose_answer_was_lost",
+            "an_append_whose_answer_never_comes_is_written_again_beside_it_and_told_within_five_seconds",
         ],
         "",
     ),
