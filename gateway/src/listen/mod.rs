@@ -104,8 +104,8 @@ pub async fn serve(
             continue;
         };
         // Boxed, or each combinator around it would hold the large future once more.
-        let limits = Limits { config: Arc::clone(&config), age: aged(config.max_age, number) };
-        let served = Box::pin(connection(stream, router.clone(), limits, ends.of_a_connection(), permit));
+        let bounds = Bounds { config: Arc::clone(&config), age: aged(config.max_age, number) };
+        let served = Box::pin(connection(stream, router.clone(), bounds, ends.of_a_connection(), permit));
         let cut = cut.clone();
         tasks.spawn("connection", async move {
             cut.run_until_cancelled_owned(served).await;
@@ -135,7 +135,7 @@ impl Ends {
 }
 
 /// What holds for one connection.
-struct Limits {
+struct Bounds {
     config: Arc<ListenConfig>,
     age: Duration,
 }
@@ -156,16 +156,16 @@ fn aged(most: Duration, number: u64) -> Duration {
     most - most / 10 * spread / 256
 }
 
-async fn connection(mut stream: impl Accepted, router: Router, limits: Limits, ends: Ends, permit: OwnedSemaphorePermit) {
+async fn connection(mut stream: impl Accepted, router: Router, bounds: Bounds, ends: Ends, permit: OwnedSemaphorePermit) {
     metrics::gauge!(crate::metrics::CONNECTIONS).increment(1.0);
-    let config = &limits.config;
+    let config = &bounds.config;
     let http2 = tokio::select! {
         told = tokio::time::timeout(config.idle_timeout, is_http2(&mut stream, config.header_timeout)) => told.ok().flatten(),
         () = ends.idle.cancelled() => None,
     };
     match http2 {
-        Some(true) => serve_http2(stream, router, &limits, &ends.stop).await,
-        Some(false) => serve_http1(stream, router, &limits, ends).await,
+        Some(true) => serve_http2(stream, router, &bounds, &ends.stop).await,
+        Some(false) => serve_http1(stream, router, &bounds, ends).await,
         None => {}
     }
     metrics::gauge!(crate::metrics::CONNECTIONS).decrement(1.0);
@@ -190,10 +190,10 @@ async fn is_http2(stream: &mut impl Accepted, header_timeout: Duration) -> Optio
     Some(first[..seen] == PREFACE[..seen.min(PREFACE.len())])
 }
 
-async fn serve_http1(stream: impl Accepted, router: Router, limits: &Limits, ends: Ends) {
+async fn serve_http1(stream: impl Accepted, router: Router, bounds: &Bounds, ends: Ends) {
     let phase = Phase::default();
-    let io = TimedIo::new(stream, &limits.config, Some(phase.clone()));
-    let (body_timeout, until) = (limits.config.body_timeout, Instant::now() + limits.age);
+    let io = TimedIo::new(stream, &bounds.config, Some(phase.clone()));
+    let (body_timeout, until) = (bounds.config.body_timeout, Instant::now() + bounds.age);
     let stop = Arc::new(ends.stop);
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
         phase.busy();
@@ -227,8 +227,8 @@ async fn serve_http1(stream: impl Accepted, router: Router, limits: &Limits, end
     log_end(ended);
 }
 
-async fn serve_http2(stream: impl Accepted, router: Router, limits: &Limits, stop: &CancellationToken) {
-    let config = &*limits.config;
+async fn serve_http2(stream: impl Accepted, router: Router, bounds: &Bounds, stop: &CancellationToken) {
+    let config = &*bounds.config;
     let io = TimedIo::new(stream, config, None);
     let body_timeout = config.body_timeout;
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
@@ -250,7 +250,7 @@ async fn serve_http2(stream: impl Accepted, router: Router, limits: &Limits, sto
     let old = async {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(limits.age) => {}
+            () = tokio::time::sleep(bounds.age) => {}
         }
     };
     let ended = tokio::select! {
