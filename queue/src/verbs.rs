@@ -333,8 +333,8 @@ pub struct Request {
 /// was handed over may still be applied.
 #[async_trait]
 pub trait Verbs: SchemaVerbs + Send + Sync + 'static {
-    /// The limits that rooms enforce while parsing.
-    fn limits(&self) -> &Limits;
+    /// The limits that rooms enforce while parsing, as they are now.
+    fn limits(&self) -> Arc<Limits>;
 
     /// Room for `bytes` in the ingest buffer, before they are read. Waits briefly, then [`crate::Error::Unavailable`].
     async fn admit(&self, caller: &Caller, bytes: usize) -> Result<Admission>;

@@ -12,7 +12,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::live::LiveConfig;
 use crate::tasks::{TaskState, Tasks};
 use crate::telemetry::Telemetry;
 
@@ -20,7 +20,7 @@ use crate::telemetry::Telemetry;
 #[derive(Clone)]
 pub struct Admin {
     /// The effective configuration.
-    pub config: Arc<Config>,
+    pub config: LiveConfig,
     /// Whether work is accepted.
     pub readiness: Readiness,
     /// The process's tasks.
@@ -94,7 +94,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 }
 
 async fn debug_config(State(admin): State<Admin>) -> Response {
-    match admin.config.render() {
+    match admin.config.current().render() {
         Ok(text) => ([(header::CONTENT_TYPE, "application/toml")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
@@ -111,12 +111,12 @@ mod tests {
     use axum::http::Request;
     use tower::ServiceExt;
 
-    use crate::Secret;
+    use crate::{Config, Secret};
 
     fn admin() -> Admin {
         let mut config = Config::default();
         config.store.secret_access_key = Some(Secret::new("hunter2".into()));
-        Admin { config: Arc::new(config), readiness: Readiness::default(), tasks: Tasks::new(), telemetry: Telemetry::detached() }
+        Admin { config: LiveConfig::fixed(config), readiness: Readiness::default(), tasks: Tasks::new(), telemetry: Telemetry::detached() }
     }
 
     async fn fetch(admin: &Admin, path: &str) -> (StatusCode, String) {

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -11,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use crate::config::{LogConfig, LogFormat};
+use crate::live::Take;
 
 /// Bounds of histograms whose name ends in `_seconds`: from what memory takes to what a client gives up at.
 const SECONDS: [f64; 17] = [0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -39,25 +41,44 @@ pub enum TelemetryError {
     Buckets(#[from] BuildError),
 }
 
-/// The metrics of the process.
+/// The logs and metrics of the process.
 #[derive(Clone)]
 pub struct Telemetry {
     prometheus: PrometheusHandle,
+    logs: LogFilter,
+}
+
+/// Exchanges what is logged. Clones do so for the same logs.
+#[derive(Clone)]
+pub struct LogFilter(Arc<dyn Fn(EnvFilter) + Send + Sync>);
+
+impl LogFilter {
+    /// Looks at a `log.level`; what comes back puts it into use. The error says what is wrong with it.
+    pub fn prepare(&self, level: &str) -> Result<Take, String> {
+        let filter = EnvFilter::try_new(level).map_err(|error| TelemetryError::Level(error).to_string())?;
+        let exchange = Arc::clone(&self.0);
+        Ok(Box::new(move || exchange(filter)))
+    }
 }
 
 impl Telemetry {
     /// Installs logs to standard error and the metrics recorder, for the whole process. Once per process.
     pub fn install(log: &LogConfig) -> Result<Self, TelemetryError> {
-        install_logs(log)?;
+        let logs = install_logs(log)?;
         let recorder = builder()?.build_recorder();
         let prometheus = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(|error| TelemetryError::Metrics(error.to_string()))?;
-        Ok(Self { prometheus })
+        Ok(Self { prometheus, logs })
+    }
+
+    /// What exchanges what is logged.
+    pub fn log_filter(&self) -> &LogFilter {
+        &self.logs
     }
 
     /// Metrics that nothing records into; for tests that need an admin port.
     pub fn detached() -> Self {
-        Self { prometheus: PrometheusBuilder::new().build_recorder().handle() }
+        Self { prometheus: PrometheusBuilder::new().build_recorder().handle(), logs: LogFilter(Arc::new(drop::<EnvFilter>)) }
     }
 
     /// All metrics in Prometheus's text format.
@@ -83,13 +104,22 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), &BYTES)
 }
 
-fn install_logs(log: &LogConfig) -> Result<(), TelemetryError> {
+fn install_logs(log: &LogConfig) -> Result<LogFilter, TelemetryError> {
     let base = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&log.level)?).with_writer(std::io::stderr);
-    let installed = match log.format {
-        LogFormat::Text => base.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => base.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
+    // A filter that cannot be exchanged has no subscriber any more: the process is ending.
+    let (installed, filter) = match log.format {
+        LogFormat::Text => {
+            let logs = base.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+            let handle = logs.reload_handle();
+            (logs.try_init(), LogFilter(Arc::new(move |filter: EnvFilter| drop(handle.reload(filter)))))
+        }
+        LogFormat::Json => {
+            let logs = base.json().flatten_event(true).with_current_span(true).with_span_list(false).with_filter_reloading();
+            let handle = logs.reload_handle();
+            (logs.try_init(), LogFilter(Arc::new(move |filter: EnvFilter| drop(handle.reload(filter)))))
+        }
     };
-    installed.map_err(|error| TelemetryError::Logs(error.to_string()))
+    installed.map(|()| filter).map_err(|error| TelemetryError::Logs(error.to_string()))
 }
 
 /// Appends what the kernel knows of this process, under the names that Prometheus's client libraries use.
@@ -132,7 +162,7 @@ mod tests {
     #[test]
     fn histograms_take_their_bounds_from_the_unit_in_their_name() {
         let recorder = builder().unwrap().build_recorder();
-        let telemetry = Telemetry { prometheus: recorder.handle() };
+        let telemetry = Telemetry { prometheus: recorder.handle(), ..Telemetry::detached() };
         metrics::with_local_recorder(&recorder, || {
             metrics::histogram!("ack_seconds").record(0.0012);
             metrics::histogram!("segment_bytes").record(5000.0);

@@ -11,6 +11,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::manners::Manners;
+
 /// Longest time for one request: beyond, the server hangs.
 const REQUEST: Duration = Duration::from_secs(60);
 /// Before a persistent client comes again.
@@ -127,6 +129,7 @@ pub struct Client {
     endpoint: Endpoint,
     patience: Duration,
     persistence: Duration,
+    manners: Option<Arc<Manners>>,
     namespace: Option<String>,
 }
 
@@ -134,7 +137,19 @@ impl Client {
     /// A client with connections of its own.
     pub fn new(endpoint: Endpoint) -> Self {
         let http = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build().unwrap();
-        Self { http, endpoint, patience: REQUEST, persistence: Duration::ZERO, namespace: None }
+        Self { http, endpoint, patience: REQUEST, persistence: Duration::ZERO, manners: None, namespace: None }
+    }
+
+    /// Speaks HTTP/2 from the start, on connections of its own.
+    pub fn over_http2(mut self) -> Self {
+        self.http = reqwest::Client::builder().no_proxy().tcp_nodelay(true).http2_prior_knowledge().build().unwrap();
+        self
+    }
+
+    /// Comes again as the manual says, for whatever it sends, and keeps what is not to be forgiven.
+    pub fn with_manners(mut self, manners: &Arc<Manners>) -> Self {
+        self.manners = Some(Arc::clone(manners));
+        self
     }
 
     /// Gives up on a request after this time instead of a minute.
@@ -170,17 +185,25 @@ impl Client {
         let began = Instant::now();
         loop {
             let again = request.try_clone();
-            let response = request.timeout(self.patience).send().await?;
-            let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            let answer = Answer { status, headers, body: response.bytes().await? };
-            match again {
-                Some(again) if answer.status == 503 && answer.code() == "not_committed" && began.elapsed() < self.persistence => {
-                    request = again
+            let sent = self.send_once(request).await;
+            let persists = began.elapsed() < self.persistence;
+            let pause = match &self.manners {
+                Some(manners) => manners.pause(&sent, began.elapsed()),
+                None => {
+                    let told = |answer: &Answer| answer.status == 503 && answer.code() == "not_committed" && persists;
+                    sent.as_ref().is_ok_and(told).then_some(AGAIN)
                 }
-                Some(_) | None => return Ok(answer),
-            }
-            tokio::time::sleep(AGAIN).await;
+            };
+            let (Some(again), Some(pause)) = (again, pause) else { return sent };
+            tokio::time::sleep(pause).await;
+            request = again;
         }
+    }
+
+    async fn send_once(&self, request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
+        let response = request.timeout(self.patience).send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok(Answer { status, headers, body: response.bytes().await? })
     }
 
     /// GET.

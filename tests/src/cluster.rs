@@ -2,6 +2,8 @@
 //! server, with proxies between them that a test may use for harm. Must never share a database or a bucket with another test.
 
 mod options;
+mod pods;
+mod service;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +22,8 @@ use crate::load::Ways;
 use crate::place::Place;
 use crate::process::{Process, command};
 pub use options::Options;
+pub use pods::{Pod, Pods};
+pub use service::Service;
 
 /// The token that roles show each other.
 pub const TOKEN: &str = "token-of-the-test-cluster";
@@ -213,6 +217,32 @@ impl Cluster {
     /// `kill -9` to all, and waits for their ends.
     pub fn kill_nine(&mut self) {
         self.gateways.iter_mut().chain(&mut self.compactor).chain(&mut self.replicas).for_each(Process::kill_nine);
+    }
+
+    /// Forgets all its processes, and makes others over servers that took the place of those before. None is started yet.
+    pub async fn move_to(&mut self, postgres: Arc<Postgres>, s3: Arc<S3>) {
+        let (replicas, gateways, compactor) = (self.replicas.len(), self.gateways.len(), self.compactor.is_some());
+        self.gateways.clear();
+        self.replicas.clear();
+        self.compactor = None;
+        self.advertised.clear();
+        self.listening.clear();
+        self.ports.clear();
+        (self.postgres, self.s3) = (postgres, s3);
+        self.populate(replicas, gateways, compactor).await;
+    }
+
+    /// Makes processes; a compactor if told to.
+    async fn populate(&mut self, replicas: usize, gateways: usize, compactor: bool) {
+        for _ in 0..replicas {
+            self.add_replica().await;
+        }
+        for _ in 0..gateways {
+            self.add_gateway();
+        }
+        if compactor {
+            self.compactor = Some(self.process(Role::Compactor, "the compactor", Vec::new(), &["Admin"]));
+        }
     }
 
     /// How one of them ended; `None` while all run.

@@ -10,12 +10,15 @@
 )]
 
 pub mod chaos;
+pub mod chart;
 pub mod client;
 pub mod clocks;
 pub mod cluster;
 pub mod dice;
 pub mod disk;
+pub mod hpa;
 pub mod load;
+pub mod manners;
 pub mod place;
 pub mod process;
 pub mod queues;

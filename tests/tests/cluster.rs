@@ -10,12 +10,16 @@
 )]
 
 mod cluster {
+    mod autoscaling;
     mod caches;
     mod clocks;
     mod failover;
     mod kill_points;
+    mod pods;
     mod postgres;
     mod queues;
+    mod recovery;
+    mod reload;
     mod repeats;
     mod rolling;
     mod store;

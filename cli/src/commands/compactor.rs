@@ -12,7 +12,7 @@ use lakefall_metadata::{Metadata, rebuild};
 use lakefall_queue::ledger::{Answer, Claim, Compactable, CompactablePartition, Query, Work};
 use lakefall_queue::{ShardId, Timestamp, TopicId};
 use lakefall_service::config::Sources;
-use lakefall_service::{Config, Tasks, system_ambient};
+use lakefall_service::{Config, LiveConfig, Tasks, system_ambient};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -203,7 +203,8 @@ fn row(partition: &CompactablePartition, claim: Option<&Claim>, names: &BTreeMap
 /// As the metadata replicas tell.
 async fn served(config: Arc<Config>) -> Result<Status, Failure> {
     let (tasks, stop) = (Tasks::new(), CancellationToken::new());
-    let frame = Frame { config, tasks: tasks.clone(), ambient: system_ambient() };
+    let live = LiveConfig::fixed((*config).clone());
+    let frame = Frame { config, live, tasks: tasks.clone(), ambient: system_ambient() };
     let asked = async {
         let (metadata, _) = parts::connect_metadata(&frame, stop.clone()).await?;
         ask(&*metadata).await.map_err(|error| Failure::Failed(error.to_string()))

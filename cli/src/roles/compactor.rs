@@ -35,9 +35,9 @@ pub(crate) enum CompactorCommand {
 /// Runs `lakefall compactor` until it is told to stop.
 pub(crate) fn compactor(args: CompactorArgs) -> Result<(), Failure> {
     let flags = [("metadata.endpoints", "--metadata", &args.metadata), ("store.url", "--store", &args.store)];
-    let config = args.common.load(Config::default(), flags)?;
-    parts::require_cluster(&config)?;
-    run(config, |frame| Box::pin(start(frame)))
+    let live = args.common.load(Config::default(), flags)?;
+    parts::require_cluster(&live.current())?;
+    run(live, |frame| Box::pin(start(frame)))
 }
 
 async fn start(frame: Frame) -> Result<Started, Failure> {
@@ -45,7 +45,7 @@ async fn start(frame: Frame) -> Result<Started, Failure> {
     let metadata_stop = CancellationToken::new();
     let (metadata, ambient) = parts::connect_metadata(&frame, metadata_stop.clone()).await?;
     parts::start_collector(&frame.config, metadata.clone(), store.clone(), ambient.clone(), &frame.tasks);
-    parts::start_compactor(&frame.config, metadata, store, ambient, &frame.tasks);
+    parts::start_compactor(&frame, metadata, store, ambient);
     // Nothing is under way that must be answered: the client goes with the first word of the stop.
     let stopping = frame.tasks.token();
     frame.tasks.spawn("metadata client", async move {

@@ -41,12 +41,12 @@ pub(crate) fn dev(args: DevArgs) -> Result<(), Failure> {
         ("store.url", "--store", &args.store),
         ("metadata.url", "--database", &args.database),
     ];
-    let config = args.common.load(Config::dev(), flags)?;
-    run(config, |frame| Box::pin(start(frame)))
+    let live = args.common.load(Config::dev(), flags)?;
+    run(live, |frame| Box::pin(start(frame)))
 }
 
 async fn start(frame: Frame) -> Result<Started, Failure> {
-    let Frame { config, tasks, ambient } = frame.clone();
+    let Frame { config, tasks, ambient, .. } = frame.clone();
     parts::create_folder(&config.data_dir)?;
     let receipt_keys = receipts::of_one_process(&config, &ambient)?;
     let store = parts::open_store(&config)?;
@@ -60,7 +60,7 @@ async fn start(frame: Frame) -> Result<Started, Failure> {
     until_ready(node.ready(), &tasks, parts::START, || "the metadata store did not answer".to_owned()).await?;
     let node = node as Arc<dyn Metadata>;
     parts::start_collector(&config, Arc::clone(&node), store.clone(), ambient.clone(), &tasks);
-    parts::start_compactor(&config, Arc::clone(&node), store.clone(), ambient.clone(), &tasks);
+    parts::start_compactor(&frame, Arc::clone(&node), store.clone(), ambient.clone());
     let address = frontend::start(&frame, Backend { metadata: node, store, receipt_keys, ambient, metadata_stop: node_stop }).await?;
     let at = if address.port() == 8080 && address.ip().is_loopback() { String::new() } else { format!(" --url http://{address}") };
     Ok(Started {

@@ -31,12 +31,21 @@ pub(super) struct Backend {
 
 /// Starts it and returns the address where the HTTP API listens, as soon as it takes requests.
 pub(super) async fn start(frame: &Frame, backend: Backend) -> Result<SocketAddr, Failure> {
-    let Frame { config, tasks, .. } = frame;
+    let Frame { config, live, tasks, .. } = frame;
     let Backend { metadata, store, receipt_keys, ambient, metadata_stop } = backend;
     let cache = Arc::new(Cache::new(store.clone(), parts::cache_config(config)).await);
     let engine_stop = CancellationToken::new();
     let engine_parts = EngineParts { store, cache: Arc::clone(&cache), metadata, ambient: ambient.clone() };
     let engine = Engine::start(parts::engine_config(config, receipt_keys)?, engine_parts, tasks, engine_stop.clone());
+    let changing = Arc::clone(&engine);
+    live.on_change(move |config| {
+        let (engine, limits, burst) = (Arc::clone(&changing), config.limits.clone(), config.segment.put_burst);
+        let puts = config.puts_per_second().map_err(|error| error.to_string())?;
+        Ok(Box::new(move || {
+            engine.set_limits(limits);
+            engine.set_puts(puts, burst);
+        }))
+    });
     let settings = HttpSettings { shutdown: tasks.token(), ..HttpSettings::default() };
     let router = lakefall_http::router(Arc::clone(&engine) as Arc<dyn Verbs>, ambient, settings);
     let listener = bind(config.listen).await?;

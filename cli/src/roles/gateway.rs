@@ -32,10 +32,10 @@ pub(crate) struct GatewayArgs {
 pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
     let flags =
         [("listen", "--listen", &args.listen), ("metadata.endpoints", "--metadata", &args.metadata), ("store.url", "--store", &args.store)];
-    let config = args.common.load(Config::default(), flags)?;
-    parts::require_cluster(&config)?;
-    let receipt_keys = receipts::of_a_cluster(&config)?;
-    run(config, |frame| Box::pin(start(frame, receipt_keys)))
+    let live = args.common.load(Config::default(), flags)?;
+    parts::require_cluster(&live.current())?;
+    let receipt_keys = receipts::of_a_cluster(&live.current())?;
+    run(live, |frame| Box::pin(start(frame, receipt_keys)))
 }
 
 async fn start(frame: Frame, receipt_keys: ReceiptKeys) -> Result<Started, Failure> {

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use lakefall_metadata::{Membership, Node, rpc};
+use lakefall_metadata::{Membership, Node, Peers, rpc};
 use lakefall_service::Config;
 use lakefall_service::net::Dialing;
 use tokio_util::sync::CancellationToken;
 
-use super::{CommonArgs, Frame, Started, bind, local_address, parts, run, until_ready};
+use super::{CommonArgs, Frame, Started, bind, certificates, local_address, parts, run, until_ready};
 use crate::failure::Failure;
 
 /// Flags of `lakefall metadata`; each wins over the environment, which wins over the file.
@@ -66,7 +66,7 @@ struct MigrateArgs {
 pub(crate) fn metadata(args: MetadataArgs) -> Result<(), Failure> {
     if let Some(MetadataCommand::Migrate(args)) = args.command {
         let flags = [("metadata.url", "--database", &args.database), ("metadata.shards", "--shards", &args.shards)];
-        let config = args.common.load(Config::default(), flags)?;
+        let config = args.common.load(Config::default(), flags)?.current();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::Failed(format!("the runtime did not start: {error}")))?;
         return runtime.block_on(parts::migrate(&config));
@@ -78,18 +78,18 @@ pub(crate) fn metadata(args: MetadataArgs) -> Result<(), Failure> {
         ("metadata.url", "--database", &args.database),
         ("metadata.shards", "--shards", &args.shards),
     ];
-    let config = args.common.load(Config::default(), flags)?;
-    if config.metadata.url.is_none() {
+    let live = args.common.load(Config::default(), flags)?;
+    if live.current().metadata.url.is_none() {
         return Err(Failure::Usage(
             "metadata.url is not set: name the database with --database postgres://user@host/name (`lakefall dev` keeps its own in a folder)"
                 .to_owned(),
         ));
     }
-    run(config, |frame| Box::pin(start(frame)))
+    run(live, |frame| Box::pin(start(frame)))
 }
 
 async fn start(frame: Frame) -> Result<Started, Failure> {
-    let Frame { config, tasks, ambient } = frame;
+    let Frame { config, live, tasks, ambient } = frame;
     let security = parts::server_security(&config)?;
     let listener = bind(config.metadata.listen).await?;
     let address = local_address(&listener)?;
@@ -99,12 +99,14 @@ async fn start(frame: Frame) -> Result<Started, Failure> {
     let store = parts::open_metadata(&config, &me).await?;
     let (node_stop, server_stop) = (CancellationToken::new(), CancellationToken::new());
     let peers = rpc::RpcPeers::new(&parts::client_security(&config)?, Dialing::Tcp).map_err(|error| Failure::Usage(error.to_string()))?;
-    let membership = Membership { me, peers: Arc::new(peers) };
+    let peers = Arc::new(peers);
+    let membership = Membership { me, peers: Arc::clone(&peers) as Arc<dyn Peers> };
     let node = Node::join(store, parts::node_config(&config), ambient, &tasks, node_stop.clone(), membership)
         .await
         .map_err(parts::metadata_failure)?;
     let host = Arc::clone(&node) as Arc<dyn rpc::Host>;
-    rpc::serve(listener, host, &security, &tasks, server_stop.clone()).map_err(|error| Failure::Usage(error.to_string()))?;
+    let served = rpc::serve(listener, host, &security, &tasks, server_stop.clone()).map_err(|error| Failure::Usage(error.to_string()))?;
+    certificates::of_a_replica(&live, served, peers);
     until_ready(node.ready(), &tasks, parts::START, || "the metadata store did not answer".to_owned()).await?;
     let stopping = tasks.token();
     tasks.spawn("hand over", async move {

@@ -1,6 +1,7 @@
 //! The roles as processes: what all of them share (runtime, signals, telemetry, admin port, the frame of start and stop) and
 //! one file for each. A role's file says what it starts and in which order that stops; nothing else does.
 
+mod certificates;
 mod compactor;
 mod dev;
 mod frontend;
@@ -19,8 +20,9 @@ use futures::future::BoxFuture;
 use lakefall_queue::clock::Ambient;
 use lakefall_service::admin::Admin;
 use lakefall_service::config::Sources;
+use lakefall_service::live::Hangups;
 use lakefall_service::telemetry::Telemetry;
-use lakefall_service::{Config, Readiness, Tasks, rlimit, shutdown, system_ambient};
+use lakefall_service::{Config, LiveConfig, Readiness, Tasks, rlimit, shutdown, system_ambient};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -54,18 +56,21 @@ type Flag<'a> = (&'static str, &'static str, &'a Option<String>);
 
 impl CommonArgs {
     /// The role's settings: each flag wins over the environment, which wins over the file.
-    fn load<const N: usize>(&self, base: Config, flags: [Flag<'_>; N]) -> Result<Arc<Config>, Failure> {
+    fn load<const N: usize>(&self, base: Config, flags: [Flag<'_>; N]) -> Result<LiveConfig, Failure> {
         let common: [Flag<'_>; 1] = [("admin_listen", "--admin-listen", &self.admin_listen)];
         let flags = common.into_iter().chain(flags).filter_map(|(key, flag, text)| Some((key, flag, text.clone()?))).collect();
         let sources = Sources { file: self.config.clone(), flags, ..Sources::from_process() };
-        Ok(Arc::new(Config::load(base, &sources)?))
+        Ok(LiveConfig::load(base, sources)?)
     }
 }
 
 /// What a role starts with.
 #[derive(Clone)]
 pub(crate) struct Frame {
+    /// The settings of the start.
     pub(crate) config: Arc<Config>,
+    /// Tells of those that change afterwards.
+    pub(crate) live: LiveConfig,
     /// Everything that runs; its token is cancelled when the process is to stop.
     pub(crate) tasks: Tasks,
     pub(crate) ambient: Ambient,
@@ -80,8 +85,8 @@ struct Started {
 }
 
 /// Runs a role until it is told to stop. `start` returns when the role serves; what it started runs in the frame's tasks.
-fn run(config: Arc<Config>, start: impl FnOnce(Frame) -> BoxFuture<'static, Result<Started, Failure>>) -> Result<(), Failure> {
-    let telemetry = Telemetry::install(&config.log).map_err(|error| Failure::Usage(error.to_string()))?;
+fn run(live: LiveConfig, start: impl FnOnce(Frame) -> BoxFuture<'static, Result<Started, Failure>>) -> Result<(), Failure> {
+    let telemetry = Telemetry::install(&live.current().log).map_err(|error| Failure::Usage(error.to_string()))?;
     rlimit::raise_open_files();
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -91,30 +96,35 @@ fn run(config: Arc<Config>, start: impl FnOnce(Frame) -> BoxFuture<'static, Resu
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| Failure::Failed(format!("the runtime did not start: {error}")))?;
-    let ended = runtime.block_on(Box::pin(serve(config, telemetry, start)));
+    let ended = runtime.block_on(Box::pin(serve(live, telemetry, start)));
     // What still runs was given its time; blocking threads must not hold the exit up.
     runtime.shutdown_background();
     ended
 }
 
 async fn serve(
-    config: Arc<Config>,
+    live: LiveConfig,
     telemetry: Telemetry,
     start: impl FnOnce(Frame) -> BoxFuture<'static, Result<Started, Failure>>,
 ) -> Result<(), Failure> {
-    let (tasks, readiness) = (Tasks::new(), Readiness::default());
-    shutdown::listen(&tasks).map_err(|error| Failure::Failed(format!("signals: {error}")))?;
+    let (config, tasks, readiness) = (live.current(), Tasks::new(), Readiness::default());
+    let signals = |error| Failure::Failed(format!("signals: {error}"));
+    shutdown::listen(&tasks).map_err(signals)?;
+    let hangups = Hangups::listen().map_err(signals)?;
+    let logs = telemetry.log_filter().clone();
+    live.on_change(move |config| logs.prepare(&config.log.level));
     let admin_stop = CancellationToken::new();
-    let admin = Admin { config: Arc::clone(&config), readiness: readiness.clone(), tasks: tasks.clone(), telemetry: telemetry.clone() };
+    let admin = Admin { config: live.clone(), readiness: readiness.clone(), tasks: tasks.clone(), telemetry: telemetry.clone() };
     let listener = bind(config.admin_listen).await?;
     let admin_address = local_address(&listener)?;
     // Outside of the tasks that shutdown waits for: it tells of the shutdown itself, and is stopped last.
     let admin = tokio::spawn(admin.serve(listener, admin_stop.clone()));
     tasks.spawn("metrics upkeep", telemetry.upkeep(tasks.token()));
 
-    let frame = Frame { config: Arc::clone(&config), tasks: tasks.clone(), ambient: system_ambient() };
+    let frame = Frame { config: Arc::clone(&config), live: live.clone(), tasks: tasks.clone(), ambient: system_ambient() };
     let ended = match start(frame).await {
         Ok(mut started) => {
+            tasks.spawn("settings", live.follow(hangups, tasks.token()));
             readiness.set_ready();
             started.lines.insert(1.min(started.lines.len()), ("Admin", format!("http://{admin_address}   (/readyz, /metrics)")));
             banner(&started)?;

@@ -21,7 +21,7 @@ use lakefall_storage::store::{AccessKey, Encryption, S3Options, Store, StoreOpti
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Frame, until_ready};
+use super::{Frame, certificates, until_ready};
 use crate::failure::Failure;
 
 /// How long the metadata service may take to answer before the start is given up.
@@ -193,7 +193,7 @@ fn pem(path: &Path, key: &str) -> Result<Vec<u8>, Failure> {
 
 /// Finds the metadata replicas. What comes back with the client is the ambient whose clock is theirs.
 pub(crate) async fn connect_metadata(frame: &Frame, stop: CancellationToken) -> Result<(Arc<Client>, Ambient), Failure> {
-    let Frame { config, tasks, ambient } = frame;
+    let Frame { config, live, tasks, ambient } = frame;
     let client = ClientConfig {
         endpoints: config.metadata.endpoints.clone(),
         security: client_security(config)?,
@@ -208,6 +208,7 @@ pub(crate) async fn connect_metadata(frame: &Frame, stop: CancellationToken) -> 
         )
     };
     until_ready(client.ready(), tasks, START, late).await?.map_err(|error| Failure::Failed(error.to_string()))?;
+    certificates::of_a_client(live, Arc::clone(&client));
     let ambient = Ambient { clock: client.clock(), ..ambient.clone() };
     Ok((client, ambient))
 }
@@ -263,7 +264,8 @@ pub(super) fn start_collector(config: &Config, metadata: Arc<dyn Metadata>, stor
 }
 
 /// Starts the compactor, if this process is to have one. It stops like the collector.
-pub(super) fn start_compactor(config: &Config, metadata: Arc<dyn Metadata>, store: Store, ambient: Ambient, tasks: &Tasks) {
+pub(super) fn start_compactor(frame: &Frame, metadata: Arc<dyn Metadata>, store: Store, ambient: Ambient) {
+    let Frame { config, live, tasks, .. } = frame;
     let from = &config.compactor;
     if !from.enabled {
         return;
@@ -279,6 +281,11 @@ pub(super) fn start_compactor(config: &Config, metadata: Arc<dyn Metadata>, stor
     };
     let columns = Arc::new(SchemaColumns::new(Arc::clone(&metadata)));
     let compactor = Compactor::new(settings, metadata, store, ambient, columns);
+    let bound = compactor.bound();
+    live.on_change(move |config| {
+        let (bound, most) = (bound.clone(), config.compactor.max_bytes_per_second);
+        Ok(Box::new(move || bound.set(most)))
+    });
     tasks.spawn_critical("compactor", compactor.run(tasks.token()));
 }
 
@@ -322,5 +329,7 @@ pub(super) fn listen_config(config: &Config) -> ListenConfig {
         write_timeout: Duration::from_millis(http.write_timeout_ms),
         idle_timeout: Duration::from_millis(http.idle_timeout_ms),
         max_connections: http.max_connections,
+        idle_drain: Duration::from_millis(http.idle_drain_ms.min(http.drain_ms)),
+        max_age: Duration::from_millis(http.connection_age_ms),
     }
 }

@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use aside::ASIDE;
 pub use columns::{Columns, NoColumns};
+pub use pace::Bound;
 pub use rounds::Round;
 pub use schemas::SchemaColumns;
 
@@ -151,7 +152,7 @@ pub struct Compactor {
     /// Drawn anew at each start.
     worker: u128,
     threads: Background,
-    pace: pace::Pace,
+    pace: Arc<pace::Pace>,
     aside: aside::Aside,
     known_columns: columns::Known,
     progress: progress::Progress,
@@ -164,7 +165,7 @@ impl Compactor {
         Self {
             worker: ambient.entropy.draw(),
             threads: Background::start("compaction", config.threads),
-            pace: pace::Pace::new(config.max_bytes_per_second),
+            pace: Arc::new(pace::Pace::new(config.max_bytes_per_second)),
             metadata,
             store,
             ambient,
@@ -175,6 +176,11 @@ impl Compactor {
             progress: progress::Progress::default(),
             looked: rounds::Looked::default(),
         }
+    }
+
+    /// What exchanges [`CompactorConfig::max_bytes_per_second`] while it works.
+    pub fn bound(&self) -> Bound {
+        Bound(Arc::clone(&self.pace))
     }
 
     /// Works until stopped. While nothing is due it waits for a notice, and asks nobody.

@@ -104,7 +104,7 @@ impl Engine {
         order: Option<OrderKey>,
         admission: Admission,
     ) -> Result<Waiting> {
-        check_sizes(topic, &batch.records, &self.limits)?;
+        check_sizes(topic, &batch.records, &self.limits_now())?;
         let bytes = batch.records.iter().map(Record::payload_bytes).sum();
         let (mut parts, layout, order) = self.parts(topic, batch, idempotency, order, 0)?;
         if judged == Judged::Alone {

@@ -102,7 +102,7 @@ impl Engine {
         let mut topics = Vec::with_capacity(appends.len());
         for append in appends {
             let topic = self.topic(caller, &append.topic).await?;
-            check_sizes(&topic, &append.records, &self.limits)?;
+            check_sizes(&topic, &append.records, &self.limits_now())?;
             topics.push(topic);
         }
         Ok(topics)

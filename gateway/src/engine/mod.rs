@@ -4,6 +4,7 @@
 mod append;
 mod commit;
 mod dedup;
+mod live;
 mod queues;
 mod resolve;
 mod resources;
@@ -87,7 +88,7 @@ pub struct EngineParts {
 
 /// All verbs.
 pub struct Engine {
-    pub(crate) limits: Limits,
+    limits: live::LiveLimits,
     pub(crate) metadata: Arc<dyn Metadata>,
     pub(crate) topics: Arc<Topics>,
     schemas: Schemas,
@@ -130,7 +131,7 @@ impl Engine {
         let queues = Queues::new(mover, bell, &config.receipt_keys, tasks.clone(), stop);
         Arc::new_cyclic(|engine| Self {
             work: work::Work { engine: Weak::clone(engine), operations, replays: Replays::default(), requests },
-            limits: config.limits,
+            limits: live::LiveLimits::new(config.limits),
             schemas: Schemas::new(Arc::clone(&metadata)),
             metadata,
             topics,
@@ -161,8 +162,8 @@ impl Engine {
 
 #[async_trait]
 impl Verbs for Engine {
-    fn limits(&self) -> &Limits {
-        &self.limits
+    fn limits(&self) -> Arc<Limits> {
+        self.limits_now()
     }
 
     async fn admit(&self, _caller: &Caller, bytes: usize) -> Result<Admission> {

@@ -17,7 +17,7 @@ impl Engine {
         condition: Precondition,
         idempotency: Option<Idempotency>,
     ) -> Result<(Topic, bool)> {
-        config.check(&self.limits)?;
+        config.check(&self.limits_now())?;
         let command = Command::PutTopic { namespace: caller.namespace.clone(), name: name.clone(), config, condition, idempotency };
         match self.execute(&caller.namespace, command).await? {
             Reply::Topic(topic, created) => {

@@ -231,6 +231,14 @@ impl Ingest {
         Ok(())
     }
 
+    /// From now on so many PUT requests may be spent in a second.
+    pub(crate) fn set_puts(&self, per_second: Option<f64>, burst: u32) {
+        let now = self.now();
+        self.shared.uploads.lock().unwrap_or_else(PoisonError::into_inner).set_rate(per_second, burst, now);
+        // What waits for a token of the old rate looks again.
+        self.shared.wake.notify_one();
+    }
+
     /// Takes no more requests and returns when all that were taken are answered.
     pub(crate) async fn drain(&self) {
         self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).closed = true;

@@ -49,9 +49,8 @@ pub(crate) enum Decision {
 
 impl Uploads {
     pub(crate) fn new(config: &IngestConfig, now: Duration) -> Self {
-        let burst = f64::from(config.put_burst.max(1));
         Self {
-            tokens: config.puts_per_second.map(|per_second| Tokens { per_second, burst, level: burst, at: now }),
+            tokens: Tokens::new(config.puts_per_second, config.put_burst, now),
             target_bytes: config.target_bytes,
             eager: config.uploads_eager,
             max: config.uploads_max as f64,
@@ -60,6 +59,16 @@ impl Uploads {
             uploading: 0,
             unsettled: 0,
         }
+    }
+
+    /// Exchanges the rate. Debt of the old one stays: else one could be had for nothing by setting it again and again.
+    pub(crate) fn set_rate(&mut self, per_second: Option<f64>, burst: u32, now: Duration) {
+        let level = self.tokens.as_mut().map(|tokens| {
+            tokens.refill(now);
+            tokens.level
+        });
+        self.tokens =
+            Tokens::new(per_second, burst, now).map(|tokens| Tokens { level: level.unwrap_or(tokens.level).min(tokens.burst), ..tokens });
     }
 
     /// What to do with an open segment of `bytes`, of which some record is `express`, or all are `patient` and younger
@@ -135,6 +144,12 @@ impl Uploads {
 }
 
 impl Tokens {
+    /// A full bucket; `None` if there is no limit.
+    fn new(per_second: Option<f64>, burst: u32, now: Duration) -> Option<Self> {
+        let burst = f64::from(burst.max(1));
+        per_second.map(|per_second| Self { per_second, burst, level: burst, at: now })
+    }
+
     fn refill(&mut self, now: Duration) {
         let gained = now.saturating_sub(self.at).as_secs_f64() * self.per_second;
         self.level = (self.level + gained).min(self.burst);
@@ -205,6 +220,20 @@ mod tests {
         assert_eq!(uploads.decide(1, false, None, START), Decision::AwaitUpload);
         assert_eq!(uploads.decide(1_000, false, None, START), Decision::Close);
         uploads.uploaded(true);
+        assert_eq!(uploads.decide(1, false, None, START), Decision::Close);
+    }
+
+    #[test]
+    fn another_rate_holds_at_once_and_forgives_no_debt() {
+        let mut uploads = Uploads::new(&config(Some(10.0)), START);
+        for _ in 0..4 {
+            uploads.started(START);
+            uploads.uploaded(true);
+        }
+        uploads.set_rate(Some(2.0), 1, START);
+        // Two tokens of debt and one to go, at two in a second.
+        assert_eq!(uploads.decide(1, false, None, START), Decision::AwaitToken(Duration::from_millis(1_500)));
+        uploads.set_rate(None, 1, START);
         assert_eq!(uploads.decide(1, false, None, START), Decision::Close);
     }
 

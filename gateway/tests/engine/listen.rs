@@ -24,7 +24,15 @@ const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_millis(150);
 
 fn patient() -> ListenConfig {
-    ListenConfig { header_timeout: LONG, body_timeout: LONG, write_timeout: LONG, idle_timeout: LONG, max_connections: 8 }
+    ListenConfig {
+        header_timeout: LONG,
+        body_timeout: LONG,
+        write_timeout: LONG,
+        idle_timeout: LONG,
+        max_connections: 8,
+        idle_drain: Duration::ZERO,
+        max_age: LONG,
+    }
 }
 
 struct Listening {
@@ -191,4 +199,56 @@ async fn a_graceful_stop_ends_idle_connections_and_lets_a_request_finish() {
     assert_eq!(busy.rest().await, "");
     timeout(FOREVER, listening.serving).await.expect("serving does not end").unwrap().unwrap();
     assert!(TcpStream::connect(listening.at).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_sent_on_an_idle_connection_during_a_stop_is_answered_and_closes_it() {
+    let listening = listen(ListenConfig { idle_drain: LONG, ..patient() }).await;
+    let mut idle = Wire::open(&listening).await;
+    idle.is_served().await;
+    let mut fresh = Wire::open(&listening).await;
+    listening.stop.cancel();
+    for wire in [&mut idle, &mut fresh] {
+        wire.send("GET / HTTP/1.1\r\nhost: t\r\n\r\n").await;
+        let answer = wire.until("hello").await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+        assert_eq!(wire.rest().await, "");
+    }
+    // Nobody is left to wait for.
+    timeout(FOREVER, listening.serving).await.expect("serving does not end").unwrap().unwrap();
+    assert!(TcpStream::connect(listening.at).await.is_err());
+}
+
+#[tokio::test]
+async fn a_connection_that_comes_during_a_stop_is_served_while_others_are_open() {
+    let listening = listen(ListenConfig { idle_drain: SHORT * 4, ..patient() }).await;
+    let mut idle = Wire::open(&listening).await;
+    idle.is_served().await;
+    listening.stop.cancel();
+    let mut late = Wire::open(&listening).await;
+    late.send("GET / HTTP/1.1\r\nhost: t\r\n\r\n").await;
+    assert!(late.until("hello").await.contains("connection: close"));
+    // The idle one is closed when its time is over.
+    assert_eq!(idle.rest().await, "");
+    timeout(FOREVER, listening.serving).await.expect("serving does not end").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_old_connection_is_closed_with_its_next_answer_and_never_before() {
+    let listening = listen(ListenConfig { max_age: SHORT, ..patient() }).await;
+    let mut old = Wire::open(&listening).await;
+    old.is_served().await;
+    tokio::time::sleep(SHORT).await;
+    old.send("GET / HTTP/1.1\r\nhost: t\r\n\r\n").await;
+    assert!(old.until("hello").await.contains("connection: close"));
+    assert_eq!(old.rest().await, "");
+    let mut young = Wire::open(&listening).await;
+    young.is_served().await;
+    // HTTP/2 is told before: what is sent afterwards goes elsewhere.
+    let io = TokioIo::new(TcpStream::connect(listening.at).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get(format!("http://{}/", listening.at)).body(Empty::<Bytes>::new()).unwrap();
+    assert_eq!(timeout(FOREVER, sender.send_request(request)).await.unwrap().unwrap().status(), http::StatusCode::OK);
+    timeout(FOREVER, connection).await.expect("the connection is not ended").unwrap().unwrap();
 }

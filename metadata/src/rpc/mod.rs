@@ -11,7 +11,10 @@ mod server;
 pub use client::{Client, ClientConfig, ClientError, RpcPeers};
 pub use protocol::{NEWEST_PROTOCOL, OLDEST_PROTOCOL};
 pub use security::{ClientSecurity, ClientTls, ServerSecurity, ServerTls};
-pub use server::{Host, ServeError, serve};
+pub use server::{Host, ServeError, Serving, serve};
+
+/// Puts certificates into use that were looked at. Cannot fail.
+pub type Renewal = Box<dyn FnOnce() + Send>;
 
 /// The generated messages and services of `proto/metadata.proto`.
 #[expect(missing_docs, reason = "generated; the .proto file is the documentation")]

@@ -4,7 +4,7 @@ use lakefall_service::Secret;
 use subtle::ConstantTimeEq;
 use tonic::Status;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
-use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 /// How a replica knows its callers. Without any, whoever reaches the port may change everything.
 #[derive(Clone, Debug, Default)]
@@ -44,16 +44,6 @@ pub struct ClientTls {
     pub identity: Option<(Vec<u8>, Secret<Vec<u8>>)>,
     /// The name that replicas' certificates must bear. Default none: the host of the address that is called.
     pub domain: Option<String>,
-}
-
-impl ServerTls {
-    pub(super) fn config(&self) -> ServerTlsConfig {
-        let config = ServerTlsConfig::new().identity(Identity::from_pem(&self.cert, self.key.expose()));
-        match &self.client_ca {
-            Some(ca) => config.client_ca_root(Certificate::from_pem(ca)),
-            None => config,
-        }
-    }
 }
 
 impl ClientTls {

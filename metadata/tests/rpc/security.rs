@@ -174,3 +174,38 @@ async fn a_replica_that_is_called_by_its_address_is_known_by_the_name_in_its_cer
     let told = client.query(ShardId(0), Query::Position).await.unwrap_err();
     assert!(told.outcome() == Outcome::NotApplied && told.to_string().contains("metadata.tls"), "{told}");
 }
+
+#[tokio::test]
+async fn certificates_that_are_renewed_are_used_for_connections_to_come_and_bad_ones_are_refused() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let mut world = World::alone();
+    (world.server, world.client) = tls(&before, true);
+    world.scheme = "https";
+    let replica = world.replica().await;
+    let old = world.client(&[&replica]).await;
+    let asks = async |client: &Client| client.query(ShardId(0), Query::Position).await;
+    assert!(asks(&old).await.is_ok());
+    let (server, client) = tls(&after, true);
+    let (server, client) = (server.tls.unwrap(), client.tls.unwrap());
+
+    let nonsense = ServerTls { cert: b"nonsense".to_vec(), ..server.clone() };
+    assert!(replica.serving.renewal(&nonsense).is_err_and(|told| told.to_string().starts_with("metadata.tls")));
+    // A key that is not the certificate's.
+    let foreign = ServerTls { key: before.certify("127.0.0.1").1, ..server.clone() };
+    assert!(replica.serving.renewal(&foreign).is_err());
+    assert!(
+        old.renewal(&ClientTls { ca: b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----".to_vec(), ..client.clone() }).is_err()
+    );
+    assert!(asks(&world.client(&[&replica]).await).await.is_ok(), "what was refused is in use");
+
+    replica.serving.renewal(&server).unwrap()();
+    // Who has a session goes on with it; who comes anew is told apart.
+    assert!(asks(&old).await.is_ok());
+    let stranger = world.connect(ClientConfig { deadline: Duration::from_millis(500), ..world.config_of(&[&replica]) });
+    assert!(asks(&stranger).await.is_err());
+    stranger.renewal(&client).unwrap()();
+    let answered = async { while asks(&stranger).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(10), answered).await.expect("a client does not use its renewed certificate");
+    world.client = ClientSecurity { token: None, tls: Some(client) };
+    assert!(asks(&world.client(&[&replica]).await).await.is_ok());
+}

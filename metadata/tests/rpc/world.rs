@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lakefall_metadata::memory::MemoryStore;
-use lakefall_metadata::rpc::{Client, ClientConfig, ClientSecurity, Host, RpcPeers, ServerSecurity, serve};
+use lakefall_metadata::rpc::{Client, ClientConfig, ClientSecurity, Host, RpcPeers, ServerSecurity, Serving, serve};
 use lakefall_metadata::{
     Followed, Identity, Membership, Metadata, MetadataStore, NoPeers, Node, NodeConfig, NotDone, Peers, Replica, ReplicaId, Roster,
 };
@@ -109,6 +109,7 @@ impl Host for Held {
 pub(crate) struct Running {
     pub(crate) node: Arc<Node>,
     pub(crate) held: Arc<Held>,
+    pub(crate) serving: Serving,
     pub(crate) proxy: Proxy,
     pub(crate) tasks: Tasks,
     /// Of the node.
@@ -200,8 +201,8 @@ impl World {
             commands: AtomicU64::new(0),
             queries: AtomicU64::new(0),
         });
-        serve(listener, Arc::clone(&held) as Arc<dyn Host>, &self.server, &tasks, stop.clone()).unwrap();
-        Running { node, held, proxy, tasks, leave, stop, listens, url }
+        let serving = serve(listener, Arc::clone(&held) as Arc<dyn Host>, &self.server, &tasks, stop.clone()).unwrap();
+        Running { node, held, serving, proxy, tasks, leave, stop, listens, url }
     }
 
     pub(crate) fn config_of(&self, endpoints: &[&Running]) -> ClientConfig {

@@ -72,6 +72,8 @@ pub(super) fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
         ("http.idle_timeout_ms", http.idle_timeout_ms, 1_000, 3_600_000),
         ("http.max_connections", http.max_connections as u64, 1, 1_000_000),
         ("http.drain_ms", http.drain_ms, 0, 600_000),
+        ("http.idle_drain_ms", http.idle_drain_ms, 0, 60_000),
+        ("http.connection_age_ms", http.connection_age_ms, 1_000, 86_400_000),
     ]
 }
 

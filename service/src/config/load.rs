@@ -14,6 +14,9 @@ const PREFIX: &str = "LAKEFALL_";
 /// Variables of the same prefix that are no settings: client defaults, where the file is, what a test arms.
 const NOT_SETTINGS: [&str; 4] = ["LAKEFALL_URL", "LAKEFALL_NAMESPACE", "LAKEFALL_CONFIG", crate::failpoint::VARIABLE];
 
+/// Numbers without a default, which therefore does not tell that they are numbers.
+const OPTIONAL_NUMBERS: [&str; 2] = ["segment.puts_per_second", "compactor.max_bytes_per_second"];
+
 /// Where settings come from.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
@@ -116,7 +119,7 @@ fn setting(known: &Value, key: String, source: String, text: &str) -> Result<Set
         Some(Value::Num(..) | Value::Bool(..)) => text.parse().unwrap_or_else(|never| match never {}),
         // A list, written with commas.
         Some(Value::Array(..)) => Value::from(text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Vec<_>>()),
-        Some(Value::Empty(..)) if key == "segment.puts_per_second" => text.parse().unwrap_or_else(|never| match never {}),
+        Some(Value::Empty(..)) if OPTIONAL_NUMBERS.contains(&key.as_str()) => text.parse().unwrap_or_else(|never| match never {}),
         _ => Value::from(text),
     };
     refuse_unknown(known, "", &figment::util::nest(&key, value.clone()), &source)?;
@@ -240,9 +243,10 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_number_is_a_put_rate_too() {
-        let config = Config::load(Config::default(), &environment(&[("LAKEFALL_SEGMENT__PUTS_PER_SECOND", "5")])).unwrap();
-        assert_eq!(config.segment.puts_per_second, Some(5.0));
+    fn numbers_without_a_default_are_numbers_too() {
+        let set = [("LAKEFALL_SEGMENT__PUTS_PER_SECOND", "5"), ("LAKEFALL_COMPACTOR__MAX_BYTES_PER_SECOND", "1000000")];
+        let config = Config::load(Config::default(), &environment(&set)).unwrap();
+        assert_eq!((config.segment.puts_per_second, config.compactor.max_bytes_per_second), (Some(5.0), Some(1_000_000)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{Config, bounds};
+use crate::live;
 
 const BEGIN: &str = include_str!("manual.md");
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
@@ -182,7 +183,8 @@ impl Writer {
             let cell = |text: &str| text.replace('|', "\\|");
             let (default, allowed) = (default_of(&value[&name]), allowed(&key, &of_type, &says, &self.known));
             assert!(!says.is_empty(), "{key} says nothing of itself");
-            writeln!(self.page, "| `{key}` | `{default}` | {allowed} | {} |", cell(meaning(&says))).unwrap();
+            let changes = if live::CHANGING.contains(&key.as_str()) { " *Changes while the process runs.*" } else { "" };
+            writeln!(self.page, "| `{key}` | `{default}` | {allowed} | {}{changes} |", cell(meaning(&says))).unwrap();
         }
         for (name, of_type, _) in nested {
             let inner = key(&name);
@@ -235,6 +237,20 @@ fn every_setting_stands_in_the_manual_once_with_its_default() {
     let missing: Vec<_> = expected.iter().filter(|row| made.matches(row.as_str()).count() != 1).collect();
     assert!(missing.is_empty(), "not there, or more than once:\n{missing:#?}");
     assert_eq!(made.lines().filter(|line| line.starts_with("| `")).count(), expected.len());
+}
+
+#[test]
+fn every_setting_that_changes_while_the_process_runs_is_marked() {
+    let marked: Vec<String> = page()
+        .lines()
+        .filter(|line| line.ends_with("*Changes while the process runs.* |"))
+        .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned()))
+        .collect();
+    let mut expected: Vec<String> = live::CHANGING.map(str::to_owned).to_vec();
+    let mut found = marked.clone();
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
 }
 
 #[test]

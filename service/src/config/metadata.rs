@@ -78,11 +78,11 @@ impl Default for MetadataConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetadataTlsConfig {
-    /// The authority that the other side's certificate must come from. Default none.
+    /// The authority that the other side's certificate must come from. Default none. The file is read again when it changes.
     pub ca: Option<PathBuf>,
-    /// This process's certificate. Default none.
+    /// This process's certificate. Default none. The file is read again when it changes.
     pub cert: Option<PathBuf>,
-    /// The key of that certificate. Default none.
+    /// The key of that certificate. Default none. The file is read again when it changes.
     pub key: Option<PathBuf>,
     /// The name that the certificates of replicas must bear. Default none: the host of the URL that is called, which is an address
     /// where replicas advertise one, as pods do.

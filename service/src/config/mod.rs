@@ -88,10 +88,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults of `lakefall dev`: one shard, since one process owns them all.
+    /// The defaults of `lakefall dev`: one shard, since one process owns them all; a stop that waits for nobody who is idle, since
+    /// there is no other gateway to go to.
     pub fn dev() -> Self {
         let metadata = MetadataConfig { shards: 1, ..MetadataConfig::default() };
-        Self { metadata, ..Self::default() }
+        let http = HttpConfig { idle_drain_ms: 0, ..HttpConfig::default() };
+        Self { metadata, http, ..Self::default() }
     }
 
     /// Reads the layers over `base`: file, then environment, then flags. What is returned is within bounds.

@@ -293,6 +293,13 @@ pub struct HttpConfig {
     /// How long a stop waits for requests in flight. Keep it below the orchestrator's patience.
     /// Default 25,000 ms; 0 to 600,000.
     pub drain_ms: u64,
+    /// How long a stop leaves connections open on which nothing is under way: what is sent on them meanwhile is answered, and the
+    /// answer closes the connection. Shorter stops sooner, and a client whose request meets the closing connection never learns what
+    /// became of it. No longer than `http.drain_ms`. Default 3,000 ms, in dev 0; 0 to 60,000.
+    pub idle_drain_ms: u64,
+    /// How old a connection becomes before an answer closes it, or up to a tenth less: so clients that keep theirs come to gateways
+    /// that were added. Shorter spreads them sooner and opens more connections. Default 300,000 ms; 1,000 to 86,400,000.
+    pub connection_age_ms: u64,
 }
 
 impl Default for HttpConfig {
@@ -304,6 +311,8 @@ impl Default for HttpConfig {
             idle_timeout_ms: 75_000,
             max_connections: 20_000,
             drain_ms: 25_000,
+            idle_drain_ms: 3_000,
+            connection_age_ms: 300_000,
         }
     }
 }

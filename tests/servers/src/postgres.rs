@@ -322,6 +322,21 @@ impl Postgres {
         assert_eq!(promoted, "t", "the standby was not promoted:\n{}", self.log());
     }
 
+    /// A dump of a database in one snapshot, as an operator makes one while the server runs. The file goes with the server.
+    pub async fn dump(&self, database: &str) -> PathBuf {
+        let file = self.home.path().join(format!("{database}.dump"));
+        run(self.client("pg_dump").args(["--format=custom", "--dbname", database, "--file"]).arg(&file)).await;
+        file
+    }
+
+    /// Restores a dump of another server into a database that is there and empty.
+    pub async fn restore(&self, database: &str, dump: &Path) {
+        let file = self.home.path().join("restored.dump");
+        std::fs::copy(dump, &file).unwrap();
+        Account::give(self.account, &file);
+        run(self.client("pg_restore").args(["--exit-on-error", "--dbname", database]).arg(&file)).await;
+    }
+
     /// A client program of PostgreSQL, connected as superuser.
     fn client(&self, name: &str) -> Command {
         let mut command = self.command(name);

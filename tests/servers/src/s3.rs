@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -221,10 +221,54 @@ impl S3 {
         self.home.path().join("buckets").join(bucket).join(key)
     }
 
+    /// Creates a bucket with what the bucket of that name of another server holds. Nobody may write there meanwhile.
+    pub async fn take_bucket(&self, from: &Self, name: &str) {
+        self.create_bucket(name).await;
+        copy(&from.object_path(name, ""), &self.object_path(name, "")).await;
+    }
+
+    /// Keeps what a bucket holds now, as old versions would: to be given to [`S3::bring_back`].
+    pub async fn versions(&self, bucket: &str) -> PathBuf {
+        let kept = self.home.path().join(format!("versions-of-{bucket}"));
+        std::fs::create_dir_all(&kept).unwrap();
+        copy(&self.object_path(bucket, ""), &kept).await;
+        kept
+    }
+
+    /// Brings back what was deleted since; what is there stays as it is.
+    pub async fn bring_back(&self, bucket: &str, versions: &Path) {
+        copy(versions, &self.object_path(bucket, "")).await;
+    }
+
     /// The end of what the server logged.
     pub fn log(&self) -> String {
         crate::process::end_of(&self.home.path().join("server.log"))
     }
+}
+
+/// Copies what is in a folder, with the attributes in which the server keeps what it knows of an object; not over what is there.
+async fn copy(from: &Path, to: &Path) {
+    let mut missing = Vec::new();
+    let mut folders = vec![from.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(from).unwrap();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !to.join(name).exists() {
+                missing.push(name.to_owned());
+            }
+        }
+    }
+    if missing.is_empty() {
+        return;
+    }
+    let mut copying = Command::new("cp");
+    copying.args(["-a", "--parents", "-t"]).arg(to).arg("--").args(&missing).current_dir(from);
+    let copied = tokio::time::timeout(ASK, copying.kill_on_drop(true).output()).await;
+    let output = copied.unwrap_or_else(|_| panic!("{} is not copied after {ASK:?}", from.display())).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The server's executable: `LAKEFALL_TEST_S3_SERVER`, or where `.ci/s3-server` leaves it.

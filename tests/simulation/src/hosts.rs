@@ -235,6 +235,8 @@ async fn gateway(world: &Arc<World>, process: &Process) -> turmoil::Result {
         write_timeout: Duration::from_secs(30),
         idle_timeout: Duration::from_secs(60),
         max_connections: 1_000,
+        idle_drain: Duration::from_secs(1),
+        max_age: Duration::from_secs(30),
     };
     let port = Port::open(PORT).await?;
     let serving = listen::serve(port, router, listen, tasks.clone(), tasks.token());

@@ -150,15 +150,8 @@ impl Options {
         if cluster.options.store_proxy {
             cluster.store_proxy = Some(HttpFaults::start(cluster.s3.address(), 1).await);
         }
-        for _ in 0..replicas {
-            cluster.add_replica().await;
-        }
-        for _ in 0..gateways {
-            cluster.add_gateway();
-        }
-        if cluster.options.compactor {
-            cluster.compactor = Some(cluster.process(Role::Compactor, "the compactor", Vec::new(), &["Admin"]));
-        }
+        let compactor = cluster.options.compactor;
+        cluster.populate(replicas, gateways, compactor).await;
         cluster
     }
 }

@@ -45,7 +45,7 @@ pub(crate) type App = Arc<Api>;
 
 impl Api {
     /// The limits in force.
-    pub(crate) fn limits(&self) -> &Limits {
+    pub(crate) fn limits(&self) -> Arc<Limits> {
         self.verbs.limits()
     }
 }

@@ -67,7 +67,7 @@ fn created(topic: &Topic, new: bool) -> Result<Response> {
 
 fn config(api: &App, body: Value) -> Result<TopicConfig> {
     let config: TopicConfig = typed(body)?;
-    config.check(api.limits())?;
+    config.check(&api.limits())?;
     Ok(config)
 }
 

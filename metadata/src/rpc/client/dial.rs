@@ -1,7 +1,7 @@
 //! Opens channels to replicas and dresses calls: token, versions, cluster.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -14,7 +14,7 @@ use tonic::{Code, Request, Status};
 use super::super::proto::metadata_client::MetadataClient;
 use super::super::protocol::{self, CLUSTER_HEADER, PROTOCOL_HEADER};
 use super::super::server::reason;
-use super::super::{CONNECTION_WINDOW, ClientSecurity, MAX_MESSAGE, STREAM_WINDOW, security};
+use super::super::{CONNECTION_WINDOW, ClientSecurity, ClientTls, MAX_MESSAGE, Renewal, STREAM_WINDOW, security};
 use super::ClientError;
 
 /// A replica that shows no sign of life for so long, while a stream is open, is asked for one.
@@ -30,9 +30,16 @@ const HANDSHAKE: Duration = Duration::from_secs(3);
 pub(super) struct Dialer {
     bearer: Option<MetadataValue<Ascii>>,
     versions: MetadataValue<Ascii>,
-    tls: Option<ClientTlsConfig>,
+    trust: Arc<RwLock<Trust>>,
     connect_timeout: Duration,
     dialing: Dialing,
+}
+
+/// The certificates in use. All clones of a dialer share them.
+struct Trust {
+    tls: Option<ClientTlsConfig>,
+    /// How often they were renewed.
+    renewals: u64,
 }
 
 /// Why a call came to nothing.
@@ -48,7 +55,26 @@ impl Dialer {
     pub(super) fn new(security: &ClientSecurity, connect_timeout: Duration, dialing: Dialing) -> Result<Self, ClientError> {
         let bearer = security.token.as_ref().map(security::bearer).transpose().map_err(|reason| ClientError(reason.to_owned()))?;
         let versions = protocol::header().parse().map_err(|_| ClientError("the protocol's versions are no header".to_owned()))?;
-        Ok(Self { bearer, versions, tls: security.tls.as_ref().map(|tls| tls.config().timeout(HANDSHAKE)), connect_timeout, dialing })
+        let trust = Trust { tls: security.tls.as_ref().map(|tls| tls.config().timeout(HANDSHAKE)), renewals: 0 };
+        Ok(Self { bearer, versions, trust: Arc::new(RwLock::new(trust)), connect_timeout, dialing })
+    }
+
+    /// Looks at renewed certificates; what comes back puts them into use for connections to come, and leaves those that are open.
+    pub(super) fn renewal(&self, tls: &ClientTls) -> Result<Renewal, ClientError> {
+        let renewed = tls.config().timeout(HANDSHAKE);
+        let tried = Endpoint::from_static("https://localhost").tls_config(renewed.clone());
+        tried.map_err(|error| ClientError(format!("metadata.tls: {}", reason(&error))))?;
+        let trust = Arc::clone(&self.trust);
+        Ok(Box::new(move || {
+            let mut trust = trust.write().unwrap_or_else(PoisonError::into_inner);
+            trust.tls = Some(renewed);
+            trust.renewals += 1;
+        }))
+    }
+
+    /// How often certificates were renewed: a client that was made before goes on with those of its time.
+    pub(super) fn renewals(&self) -> u64 {
+        self.trust.read().unwrap_or_else(PoisonError::into_inner).renewals
     }
 
     /// A client for the replica at this URL. Connects when it is first used, and again whenever the connection is lost.
@@ -84,9 +110,10 @@ impl Dialer {
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        match (url.scheme(), &self.tls) {
+        let tls = self.trust.read().unwrap_or_else(PoisonError::into_inner).tls.clone();
+        match (url.scheme(), tls) {
             ("http", None) => Ok(endpoint),
-            ("https", Some(tls)) => endpoint.tls_config(tls.clone()).map_err(|error| format!("metadata.tls: {}", reason(&error))),
+            ("https", Some(tls)) => endpoint.tls_config(tls).map_err(|error| format!("metadata.tls: {}", reason(&error))),
             ("http", Some(_)) => Err(wrong("it is in clear, but metadata.tls is set: use https")),
             ("https", None) => Err(wrong("it is encrypted: set metadata.tls.ca to the authority of its certificate")),
             _ => Err(wrong("use http or https")),

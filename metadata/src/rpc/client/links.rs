@@ -34,6 +34,8 @@ pub(super) struct Links {
 
 pub(super) struct Link {
     client: MetadataClient<Channel>,
+    /// How often certificates had been renewed when the client was made.
+    renewals: u64,
     session: Option<Arc<Session>>,
     not_before: Instant,
 }
@@ -83,9 +85,12 @@ impl Links {
     }
 
     fn link<'a>(&self, links: &'a mut HashMap<Address, Link>, address: &Address) -> Result<&'a mut Link, String> {
-        if !links.contains_key(address) {
+        let renewals = self.dialer.renewals();
+        if links.get(address).is_none_or(|link| link.renewals != renewals) {
             let client = self.dialer.client(address)?;
-            links.insert(Arc::clone(address), Link { client, session: None, not_before: Instant::now() });
+            // A session that is open goes on over the connection that it has.
+            let session = links.remove(address).and_then(|link| link.session);
+            links.insert(Arc::clone(address), Link { client, renewals, session, not_before: Instant::now() });
         }
         links.get_mut(address).ok_or_else(|| format!("{address} was forgotten"))
     }

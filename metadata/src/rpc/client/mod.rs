@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 pub use peers::RpcPeers;
 
 use super::proto::IdentifyRequest;
-use super::{ClientSecurity, MAX_ASK};
+use super::{ClientSecurity, ClientTls, MAX_ASK, Renewal};
 use crate::metrics as names;
 use crate::node::{Metadata, News};
 use crate::store::Identity;
@@ -149,6 +149,11 @@ impl Client {
             },
             Err(_) => Err(ClientError("the metadata client has stopped".to_owned())),
         }
+    }
+
+    /// Looks at renewed certificates; what comes back puts them into use for connections to come, and leaves those that are open.
+    pub fn renewal(&self, tls: &ClientTls) -> Result<Renewal, ClientError> {
+        self.core.links.dialer.renewal(tls)
     }
 
     /// Why no replica answers, if none does; for people.

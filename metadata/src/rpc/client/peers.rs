@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use lakefall_service::net::Dialing;
 
-use super::super::ClientSecurity;
 use super::super::proto::NudgeRequest;
+use super::super::{ClientSecurity, ClientTls, Renewal};
 use super::ClientError;
 use super::dial::{Dialer, describe};
 use crate::peers::Peers;
@@ -25,6 +25,13 @@ impl RpcPeers {
     /// With what a peer is shown, and how it is reached. The error says what is wrong with it.
     pub fn new(security: &ClientSecurity, dialing: Dialing) -> Result<Self, ClientError> {
         Ok(Self { dialer: Dialer::new(security, WITHIN, dialing)? })
+    }
+}
+
+impl RpcPeers {
+    /// Looks at renewed certificates; what comes back puts them into use.
+    pub fn renewal(&self, tls: &ClientTls) -> Result<Renewal, ClientError> {
+        self.dialer.renewal(tls)
     }
 }
 

@@ -179,7 +179,7 @@ pub(crate) fn shape(api: &App, headers: &HeaderMap) -> Shape {
         tracestate: text(&TRACESTATE),
         ..Properties::default()
     });
-    Shape { limits: api.limits().clone(), now: api.ambient.now(), trace }
+    Shape { limits: api.limits(), now: api.ambient.now(), trace }
 }
 
 /// Who asks, of whom, for what: what a produce request's parts pass on.

@@ -20,7 +20,7 @@ use crate::problem::{Problem, Result};
 #[derive(Clone)]
 pub(crate) struct Shape {
     /// What is too large.
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
     /// What delays count from.
     pub(crate) now: Timestamp,
     /// `traceparent` and `tracestate` of the request, for records that have none.

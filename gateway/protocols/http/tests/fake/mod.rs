@@ -111,8 +111,8 @@ fn begin(part: &[StoredRecord], start: Start) -> u64 {
 
 #[async_trait]
 impl Verbs for Fake {
-    fn limits(&self) -> &Limits {
-        &self.limits
+    fn limits(&self) -> Arc<Limits> {
+        Arc::new(self.limits.clone())
     }
 
     async fn admit(&self, _: &Caller, _: usize) -> Result<Admission> {
