@@ -21,6 +21,7 @@ pub mod schema;
 pub mod sql;
 pub mod time;
 pub mod topic;
+pub mod trace;
 pub mod verbs;
 
 pub use error::{Error, Outcome, Result};
@@ -31,3 +32,4 @@ pub use id::{
 pub use ledger::object_key;
 pub use record::{Header, Properties, Record, StoredRecord, ValueKind};
 pub use time::Timestamp;
+pub use trace::TraceContext;

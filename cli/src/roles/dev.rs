@@ -42,7 +42,7 @@ pub(crate) fn dev(args: DevArgs) -> Result<(), Failure> {
         ("metadata.url", "--database", &args.database),
     ];
     let config = args.common.load(Config::dev(), flags)?;
-    run(config, |frame| Box::pin(start(frame)))
+    run(config, "dev", |frame| Box::pin(start(frame)))
 }
 
 async fn start(frame: Frame) -> Result<Started, Failure> {

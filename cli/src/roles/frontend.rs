@@ -37,7 +37,7 @@ pub(super) async fn start(frame: &Frame, backend: Backend) -> Result<SocketAddr,
     let engine_stop = CancellationToken::new();
     let engine_parts = EngineParts { store, cache: Arc::clone(&cache), metadata, ambient: ambient.clone() };
     let engine = Engine::start(parts::engine_config(config, receipt_keys)?, engine_parts, tasks, engine_stop.clone());
-    let settings = HttpSettings { shutdown: tasks.token(), ..HttpSettings::default() };
+    let settings = HttpSettings { shutdown: tasks.token(), sampling: parts::sampling(config), ..HttpSettings::default() };
     let router = lakefall_http::router(Arc::clone(&engine) as Arc<dyn Verbs>, ambient, settings);
     let listener = bind(config.listen).await?;
     let address = local_address(&listener)?;

@@ -35,7 +35,7 @@ pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
     let config = args.common.load(Config::default(), flags)?;
     parts::require_cluster(&config)?;
     let receipt_keys = receipts::of_a_cluster(&config)?;
-    run(config, |frame| Box::pin(start(frame, receipt_keys)))
+    run(config, "gateway", |frame| Box::pin(start(frame, receipt_keys)))
 }
 
 async fn start(frame: Frame, receipt_keys: ReceiptKeys) -> Result<Started, Failure> {

@@ -85,7 +85,7 @@ pub(crate) fn metadata(args: MetadataArgs) -> Result<(), Failure> {
                 .to_owned(),
         ));
     }
-    run(config, |frame| Box::pin(start(frame)))
+    run(config, "metadata", |frame| Box::pin(start(frame)))
 }
 
 async fn start(frame: Frame) -> Result<Started, Failure> {

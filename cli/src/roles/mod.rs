@@ -80,8 +80,8 @@ struct Started {
 }
 
 /// Runs a role until it is told to stop. `start` returns when the role serves; what it started runs in the frame's tasks.
-fn run(config: Arc<Config>, start: impl FnOnce(Frame) -> BoxFuture<'static, Result<Started, Failure>>) -> Result<(), Failure> {
-    let telemetry = Telemetry::install(&config.log).map_err(|error| Failure::Usage(error.to_string()))?;
+fn run(config: Arc<Config>, role: &str, start: impl FnOnce(Frame) -> BoxFuture<'static, Result<Started, Failure>>) -> Result<(), Failure> {
+    let telemetry = Telemetry::install(&config, role).map_err(|error| Failure::Usage(error.to_string()))?;
     rlimit::raise_open_files();
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -103,6 +103,7 @@ async fn serve(
     start: impl FnOnce(Frame) -> BoxFuture<'static, Result<Started, Failure>>,
 ) -> Result<(), Failure> {
     let (tasks, readiness) = (Tasks::new(), Readiness::default());
+    telemetry.start();
     shutdown::listen(&tasks).map_err(|error| Failure::Failed(format!("signals: {error}")))?;
     let admin_stop = CancellationToken::new();
     let admin = Admin { config: Arc::clone(&config), readiness: readiness.clone(), tasks: tasks.clone(), telemetry: telemetry.clone() };
@@ -110,7 +111,7 @@ async fn serve(
     let admin_address = local_address(&listener)?;
     // Outside of the tasks that shutdown waits for: it tells of the shutdown itself, and is stopped last.
     let admin = tokio::spawn(admin.serve(listener, admin_stop.clone()));
-    tasks.spawn("metrics upkeep", telemetry.upkeep(tasks.token()));
+    tasks.spawn("metrics upkeep", telemetry.clone().upkeep(tasks.token()));
 
     let frame = Frame { config: Arc::clone(&config), tasks: tasks.clone(), ambient: system_ambient() };
     let ended = match start(frame).await {
@@ -131,6 +132,7 @@ async fn serve(
     admin_stop.cancel();
     // A scraper that keeps its connection open must not keep the process.
     let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
+    telemetry.close().await;
     ended
 }
 

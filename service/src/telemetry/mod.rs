@@ -1,16 +1,20 @@
-//! Logs and metrics of the process. Installed once, by the role; must never wake an idle process more than once in ten
+//! Logs, metrics and traces of the process. Installed once, by the role; must never wake an idle process more than once in ten
 //! seconds.
 
-use std::fmt::Write;
-use std::io::IsTerminal;
+mod logs;
+mod otlp;
+mod process;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-use crate::config::{LogConfig, LogFormat};
+use self::otlp::Otlp;
+use crate::config::Config;
+use crate::trace;
 
 /// Bounds of histograms whose name ends in `_seconds`: from what memory takes to what a client gives up at.
 const SECONDS: [f64; 17] = [0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -22,7 +26,7 @@ const COUNTS: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0
 /// How often samples are folded into buckets when nobody scrapes. Until then they wait in memory.
 const UPKEEP: Duration = Duration::from_secs(10);
 
-/// Why logs or metrics could not be installed.
+/// Why logs, metrics or traces could not be installed.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// `log.level` is no level and no directive.
@@ -37,34 +41,43 @@ pub enum TelemetryError {
     /// A histogram's bounds were refused.
     #[error("histogram bounds: {0}")]
     Buckets(#[from] BuildError),
+    /// The collector cannot be sent to as the settings have it. The sentence names the setting.
+    #[error("{0}")]
+    Collector(String),
 }
 
-/// The metrics of the process.
+/// What the process tells of itself.
 #[derive(Clone)]
 pub struct Telemetry {
     prometheus: PrometheusHandle,
+    otlp: Option<Arc<Otlp>>,
 }
 
 impl Telemetry {
-    /// Installs logs to standard error and the metrics recorder, for the whole process. Once per process.
-    pub fn install(log: &LogConfig) -> Result<Self, TelemetryError> {
-        install_logs(log)?;
+    /// Installs logs to standard error, the metrics recorder and, where a collector is named, what it is sent, for the whole process.
+    /// Once per process. `role` names the service where no setting does.
+    pub fn install(config: &Config, role: &str) -> Result<Self, TelemetryError> {
+        let otlp = Otlp::prepare(&config.telemetry, role)?;
+        logs::install(&config.log, otlp.as_ref().and_then(Otlp::logs))?;
         let recorder = builder()?.build_recorder();
         let prometheus = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(|error| TelemetryError::Metrics(error.to_string()))?;
-        Ok(Self { prometheus })
+        if let Some(provider) = otlp.as_ref().and_then(Otlp::traces) {
+            trace::install(provider.clone());
+        }
+        Ok(Self { prometheus, otlp: otlp.map(Arc::new) })
     }
 
     /// Metrics that nothing records into; for tests that need an admin port.
     pub fn detached() -> Self {
-        Self { prometheus: PrometheusBuilder::new().build_recorder().handle() }
+        Self { prometheus: PrometheusBuilder::new().build_recorder().handle(), otlp: None }
     }
 
     /// All metrics in Prometheus's text format.
     pub fn render_metrics(&self) -> String {
         let mut text = self.prometheus.render();
         self.prometheus.run_upkeep();
-        process_metrics(&mut text);
+        process::process_metrics(&mut text);
         text
     }
 
@@ -72,6 +85,21 @@ impl Telemetry {
     pub async fn upkeep(self, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(UPKEEP)).await.is_some() {
             self.prometheus.run_upkeep();
+        }
+    }
+
+    /// Starts to send, if there is a collector: from within the runtime. What was told before waited.
+    pub fn start(&self) {
+        if let Some(otlp) = &self.otlp {
+            let all = self.clone();
+            otlp.start(move || all.render_metrics());
+        }
+    }
+
+    /// Sends what still waits, for a bounded time. After everything else of the process has ended, so that it is told of, too.
+    pub async fn close(&self) {
+        if let Some(otlp) = &self.otlp {
+            otlp.close().await;
         }
     }
 }
@@ -83,48 +111,6 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), &BYTES)
 }
 
-fn install_logs(log: &LogConfig) -> Result<(), TelemetryError> {
-    let base = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&log.level)?).with_writer(std::io::stderr);
-    let installed = match log.format {
-        LogFormat::Text => base.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => base.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
-    };
-    installed.map_err(|error| TelemetryError::Logs(error.to_string()))
-}
-
-/// Appends what the kernel knows of this process, under the names that Prometheus's client libraries use.
-fn process_metrics(text: &mut String) {
-    let gauges = [
-        ("process_resident_memory_bytes", resident_bytes(), "gauge"),
-        ("process_open_fds", open_files(), "gauge"),
-        ("process_cpu_seconds_total", cpu_seconds(), "counter"),
-    ];
-    for (name, value, kind) in gauges {
-        if let Some(value) = value {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "# TYPE {name} {kind}\n{name} {value}\n");
-        }
-    }
-}
-
-fn resident_bytes() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok().map(|kib| kib * 1024.0)
-}
-
-fn open_files() -> Option<f64> {
-    std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64)
-}
-
-fn cpu_seconds() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // proc(5): after the name in parentheses, utime and stime are the 12th and 13th fields.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
-    Some(ticks / rustix::param::clock_ticks_per_second() as f64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,7 +118,7 @@ mod tests {
     #[test]
     fn histograms_take_their_bounds_from_the_unit_in_their_name() {
         let recorder = builder().unwrap().build_recorder();
-        let telemetry = Telemetry { prometheus: recorder.handle() };
+        let telemetry = Telemetry { prometheus: recorder.handle(), otlp: None };
         metrics::with_local_recorder(&recorder, || {
             metrics::histogram!("ack_seconds").record(0.0012);
             metrics::histogram!("segment_bytes").record(5000.0);
