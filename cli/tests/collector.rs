@@ -233,7 +233,7 @@ impl Bench {
 }
 
 fn caller() -> Caller {
-    Caller { namespace: NamespaceName::default_name(), request_id: "test".into() }
+    Caller { namespace: NamespaceName::default_name(), request_id: "test".into(), trace: None }
 }
 
 fn two_records(topic: &str) -> Append {
@@ -476,7 +476,7 @@ fn two_namespaces() -> (NamespaceName, NamespaceName) {
 }
 
 async fn put_topic(bench: &Bench, namespace: &NamespaceName) -> TopicId {
-    let caller = Caller { namespace: namespace.clone(), request_id: "test".into() };
+    let caller = Caller { namespace: namespace.clone(), request_id: "test".into(), trace: None };
     bench.engine.put_namespace(&caller, namespace, String::new(), Precondition::Absent).await.unwrap();
     bench.engine.put_topic(&caller, &name("t"), TopicConfig::default(), Precondition::Absent, None).await.unwrap().0.id
 }

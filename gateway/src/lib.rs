@@ -12,6 +12,7 @@ mod replays;
 mod schemas;
 mod sql;
 mod topics;
+mod trace;
 
 pub use engine::{Engine, EngineConfig};
 pub use queues::{Filters, Forged, Receipt, Receipts};

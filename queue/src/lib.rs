@@ -22,6 +22,7 @@ pub mod schema;
 pub mod sql;
 pub mod time;
 pub mod topic;
+pub mod trace;
 pub mod verbs;
 
 pub use error::{Error, Outcome, Result};
@@ -32,3 +33,4 @@ pub use id::{
 pub use ledger::object_key;
 pub use record::{Header, Properties, Record, StoredRecord, ValueKind};
 pub use time::Timestamp;
+pub use trace::TraceContext;

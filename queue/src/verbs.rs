@@ -20,14 +20,17 @@ use crate::schema::SchemaVerbs;
 use crate::sql::{Rows, Statement};
 use crate::time::Timestamp;
 use crate::topic::{Topic, TopicConfig, TopicDescription};
+use crate::trace::TraceContext;
 
 /// On whose behalf a verb is called.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The tenant; from the credential, never from a body.
     pub namespace: NamespaceName,
-    /// Joins the answer, the logs and the traces.
+    /// Joins the answer and the logs.
     pub request_id: Arc<str>,
+    /// The span that the verb is called in; absent where the request is not traced.
+    pub trace: Option<TraceContext>,
 }
 
 /// A client's key for a request, and what the request was: the same key with another fingerprint is a conflict.

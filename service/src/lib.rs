@@ -9,13 +9,14 @@ pub mod clock;
 pub mod config;
 pub mod failpoint;
 pub mod live;
-mod metrics;
+pub mod metrics;
 pub mod net;
 pub mod rlimit;
 pub mod secret;
 pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;
+pub mod trace;
 
 pub use admin::Readiness;
 pub use background::Background;

@@ -67,6 +67,10 @@ const NOT_IN_THE_CORE: &[&str] = &["tokio", "sqlx", "object_store", "axum", "hyp
 const HOMES: &[(&str, &str)] = &[
     ("sqlx", "lakefall-metadata"),
     ("tonic", "lakefall-metadata"),
+    // Of OTLP.
+    ("tonic", "lakefall-service"),
+    ("opentelemetry_sdk", "lakefall-service"),
+    ("opentelemetry-proto", "lakefall-service"),
     ("object_store", "lakefall-storage"),
     ("aws-config", "lakefall-storage"),
     ("aws-sdk-s3", "lakefall-storage"),

@@ -37,7 +37,7 @@ pub(crate) fn compactor(args: CompactorArgs) -> Result<(), Failure> {
     let flags = [("metadata.endpoints", "--metadata", &args.metadata), ("store.url", "--store", &args.store)];
     let live = args.common.load(Config::default(), flags)?;
     parts::require_cluster(&live.current())?;
-    run(live, |frame| Box::pin(start(frame)))
+    run(live, "compactor", |frame| Box::pin(start(frame)))
 }
 
 async fn start(frame: Frame) -> Result<Started, Failure> {

@@ -42,7 +42,7 @@ pub(crate) fn dev(args: DevArgs) -> Result<(), Failure> {
         ("metadata.url", "--database", &args.database),
     ];
     let live = args.common.load(Config::dev(), flags)?;
-    run(live, |frame| Box::pin(start(frame)))
+    run(live, "dev", |frame| Box::pin(start(frame)))
 }
 
 async fn start(frame: Frame) -> Result<Started, Failure> {

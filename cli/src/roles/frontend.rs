@@ -46,7 +46,7 @@ pub(super) async fn start(frame: &Frame, backend: Backend) -> Result<SocketAddr,
             engine.set_puts(puts, burst);
         }))
     });
-    let settings = HttpSettings { shutdown: tasks.token(), ..HttpSettings::default() };
+    let settings = HttpSettings { shutdown: tasks.token(), sampling: parts::sampling(config), ..HttpSettings::default() };
     let router = lakefall_http::router(Arc::clone(&engine) as Arc<dyn Verbs>, ambient, settings);
     let listener = bind(config.listen).await?;
     let address = local_address(&listener)?;

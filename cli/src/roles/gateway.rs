@@ -35,7 +35,7 @@ pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
     let live = args.common.load(Config::default(), flags)?;
     parts::require_cluster(&live.current())?;
     let receipt_keys = receipts::of_a_cluster(&live.current())?;
-    run(live, |frame| Box::pin(start(frame, receipt_keys)))
+    run(live, "gateway", |frame| Box::pin(start(frame, receipt_keys)))
 }
 
 async fn start(frame: Frame, receipt_keys: ReceiptKeys) -> Result<Started, Failure> {

@@ -85,7 +85,7 @@ pub(crate) fn metadata(args: MetadataArgs) -> Result<(), Failure> {
                 .to_owned(),
         ));
     }
-    run(live, |frame| Box::pin(start(frame)))
+    run(live, "metadata", |frame| Box::pin(start(frame)))
 }
 
 async fn start(frame: Frame) -> Result<Started, Failure> {

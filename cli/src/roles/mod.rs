@@ -85,8 +85,8 @@ struct Started {
 }
 
 /// Runs a role until it is told to stop. `start` returns when the role serves; what it started runs in the frame's tasks.
-fn run(live: LiveConfig, start: impl FnOnce(Frame) -> BoxFuture<'static, Result<Started, Failure>>) -> Result<(), Failure> {
-    let telemetry = Telemetry::install(&live.current().log).map_err(|error| Failure::Usage(error.to_string()))?;
+fn run(live: LiveConfig, role: &str, start: impl FnOnce(Frame) -> BoxFuture<'static, Result<Started, Failure>>) -> Result<(), Failure> {
+    let telemetry = Telemetry::install(&live.current(), role).map_err(|error| Failure::Usage(error.to_string()))?;
     rlimit::raise_open_files();
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -108,6 +108,7 @@ async fn serve(
     start: impl FnOnce(Frame) -> BoxFuture<'static, Result<Started, Failure>>,
 ) -> Result<(), Failure> {
     let (config, tasks, readiness) = (live.current(), Tasks::new(), Readiness::default());
+    telemetry.start();
     let signals = |error| Failure::Failed(format!("signals: {error}"));
     shutdown::listen(&tasks).map_err(signals)?;
     let hangups = Hangups::listen().map_err(signals)?;
@@ -119,7 +120,7 @@ async fn serve(
     let admin_address = local_address(&listener)?;
     // Outside of the tasks that shutdown waits for: it tells of the shutdown itself, and is stopped last.
     let admin = tokio::spawn(admin.serve(listener, admin_stop.clone()));
-    tasks.spawn("metrics upkeep", telemetry.upkeep(tasks.token()));
+    tasks.spawn("metrics upkeep", telemetry.clone().upkeep(tasks.token()));
 
     let frame = Frame { config: Arc::clone(&config), live: live.clone(), tasks: tasks.clone(), ambient: system_ambient() };
     let ended = match start(frame).await {
@@ -141,6 +142,7 @@ async fn serve(
     admin_stop.cancel();
     // A scraper that keeps its connection open must not keep the process.
     let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
+    telemetry.close().await;
     ended
 }
 

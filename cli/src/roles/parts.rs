@@ -14,8 +14,9 @@ use lakefall_metadata::rpc::{Client, ClientConfig, ClientSecurity, ClientTls, Se
 use lakefall_metadata::sqlite::SqliteStore;
 use lakefall_metadata::{Metadata, MetadataStore, NodeConfig, Replica, ReplicaId, StoreError};
 use lakefall_queue::clock::Ambient;
+use lakefall_queue::trace::Sampling;
 use lakefall_service::config::PostgresTls;
-use lakefall_service::{Config, Secret, Tasks, system_ambient};
+use lakefall_service::{Config, Secret, Tasks, system_ambient, trace};
 use lakefall_storage::cache::{CacheConfig, DiskConfig};
 use lakefall_storage::store::{AccessKey, Encryption, S3Options, Store, StoreOptions};
 
@@ -319,6 +320,12 @@ pub(super) fn engine_config(config: &Config, receipt_keys: ReceiptKeys) -> Resul
         threads: config.sql.threads,
     };
     Ok(EngineConfig { ingest, limits: config.limits.clone(), read_buffer_bytes: config.read.buffer_bytes, receipt_keys, sql })
+}
+
+/// Which requests are traced: none where nobody records.
+pub(super) fn sampling(config: &Config) -> Option<Sampling> {
+    let from = &config.telemetry;
+    trace::is_enabled().then(|| Sampling { ratio: from.sample_ratio, parent_based: from.parent_based })
 }
 
 pub(super) fn listen_config(config: &Config) -> ListenConfig {

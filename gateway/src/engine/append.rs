@@ -125,7 +125,8 @@ impl Engine {
         });
         let (reply, settled) = oneshot::channel();
         let urgency = topic.config.urgency;
-        self.ingest.submit(Submission { parts, binding, order, urgency, bytes, submitted: self.ingest.now(), reply, admission })?;
+        let (submitted, trace) = (self.ingest.now(), caller.trace);
+        self.ingest.submit(Submission { parts, binding, order, urgency, bytes, submitted, reply, admission, trace })?;
         Ok(Waiting { shares, layout, parts: sizes, settled })
     }
 

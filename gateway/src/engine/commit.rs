@@ -135,8 +135,8 @@ impl Engine {
         let binding = Some(Binding { namespace: caller.namespace.clone(), idempotency, layout, cursors, settles });
         let bytes = parts.iter().flat_map(|p| &p.records).map(Record::payload_bytes).sum();
         let (reply, settled) = oneshot::channel();
-        let submitted = self.ingest.now();
-        self.ingest.submit(Submission { parts, binding, order: None, urgency: Urgency::Standard, bytes, submitted, reply, admission })?;
+        let (submitted, urgency, trace) = (self.ingest.now(), Urgency::Standard, caller.trace);
+        self.ingest.submit(Submission { parts, binding, order: None, urgency, bytes, submitted, reply, admission, trace })?;
         settled.await.unwrap_or_else(|_| Err(Error::unknown("the gateway failed while it stored the records")))
     }
 

@@ -10,6 +10,7 @@ mod resolve;
 mod resources;
 mod schemas;
 mod streams;
+mod traced;
 mod work;
 
 use std::convert::Infallible;
@@ -175,16 +176,15 @@ impl Verbs for Engine {
     }
 
     async fn append(&self, caller: &Caller, append: Append) -> Result<Appended> {
-        self.append_once_or_again(caller, append).await
+        self.append_traced(caller, append).await
     }
 
     async fn commit(&self, caller: &Caller, commit: Commit) -> Result<Vec<Appended>> {
-        self.commit_all(caller, commit).await
+        self.commit_traced(caller, commit).await
     }
 
     async fn read(&self, caller: &Caller, read: Read) -> Result<Fetched> {
-        let (read, deadline) = (&read, tokio::time::Instant::now() + read.wait);
-        self.on_topic(caller, &read.topic, |topic| async move { self.reader.read(&topic, read, deadline).await }).await
+        self.read_traced(caller, read).await
     }
 
     async fn offsets(&self, caller: &Caller, topic: &TopicName, partition: Option<PartitionIndex>, at: Start) -> Result<Vec<Position>> {
@@ -326,15 +326,15 @@ impl Verbs for Engine {
     }
 
     async fn receive(&self, caller: &Caller, queue: &QueueName, receive: Receive) -> Result<Delivery> {
-        self.queues.receive(caller, queue, receive).await
+        self.receive_traced(caller, queue, receive).await
     }
 
     async fn consume(&self, caller: &Caller, queue: &QueueName, credit: u32, lease: Option<Duration>) -> Result<Box<dyn Consumer>> {
-        self.queues.consume(caller, queue, credit, lease).await
+        self.consume_traced(caller, queue, credit, lease).await
     }
 
     async fn settle(&self, caller: &Caller, queue: &QueueName, settlements: Vec<Settlement>) -> Result<Vec<Settled>> {
-        self.queues.settle(caller, queue, settlements).await
+        self.settle_traced(caller, queue, settlements).await
     }
 
     async fn peek(&self, caller: &Caller, queue: &QueueName, max: u32) -> Result<Delivery> {

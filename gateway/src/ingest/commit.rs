@@ -9,10 +9,12 @@ use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{Answer, AtomOutcome, Command, CommitReply, Query, Refusal, Reply, SegmentCommit, SliceOutcome};
 use lakefall_queue::{Offset, ShardId};
 use lakefall_service::failpoint;
+use lakefall_service::trace::{FutureExt, context_of};
 
 use super::build::Built;
 use super::settle::Pending;
 use super::{OrderKey, PAUSE, Shared};
+use crate::trace;
 
 /// How long a commit is repeated, the last attempt included, before its requests are told that its outcome is unknown. Below
 /// the ledger's [`lakefall_queue::ledger::COMMIT_WINDOW`] by far.
@@ -37,7 +39,12 @@ pub(super) fn withhold(shared: &Shared, pending: &[Pending], built: &mut Built) 
 pub(super) async fn commit(shared: &Shared, commits: BTreeMap<ShardId, SegmentCommit>) -> Replies {
     failpoint::hit("k4");
     let started = shared.ambient.clock.elapsed();
-    let each = commits.into_iter().map(|(shard, commit)| async move { (shard, commit_one(shared, shard, commit).await) });
+    let each = commits.into_iter().map(|(shard, commit)| async move {
+        let span = trace::commit(shard, &commit);
+        let reply = commit_one(shared, shard, commit).with_context(context_of(span.as_ref())).await;
+        trace::ended(span, reply.as_ref().err());
+        (shard, reply)
+    });
     let replies = futures::future::join_all(each).await.into_iter().collect();
     metrics::histogram!(crate::metrics::COMMIT_SECONDS).record(shared.ambient.clock.elapsed().saturating_sub(started).as_secs_f64());
     replies

@@ -24,7 +24,7 @@ use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{AtomOutcome, LayoutRun, Refusal, SettleMessages, SliceCondition};
 use lakefall_queue::topic::{Compression, Urgency};
 use lakefall_queue::verbs::{Admission, CursorMove, Idempotency, OrderToken};
-use lakefall_queue::{NamespaceName, Offset, PartitionIndex, Record, TopicId};
+use lakefall_queue::{NamespaceName, Offset, PartitionIndex, Record, TopicId, TraceContext};
 use lakefall_service::{Tasks, failpoint};
 use lakefall_storage::cache::Cache;
 use lakefall_storage::store::Store;
@@ -89,6 +89,8 @@ pub(crate) struct Submission {
     pub(crate) reply: oneshot::Sender<Result<Settled>>,
     /// Given back when the request is answered.
     pub(crate) admission: Admission,
+    /// What it is sent in, if that is traced.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// What became of a request.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use lakefall_queue::SegmentId;
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::planted::{self, Bug};
+use lakefall_service::trace::{FutureExt, context_of};
 use lakefall_service::{blocking, failpoint};
 use lakefall_storage::store::StoreError;
 
@@ -16,6 +17,7 @@ use super::commit::{COMMIT_FOR, commit, commit_later, withhold};
 use super::order::Turns;
 use super::settle::{Pending, refuse, settle};
 use super::{PAUSE, Shared, Submission};
+use crate::trace;
 
 /// How long an upload is repeated, the last attempt included, before its requests are refused.
 const UPLOAD_FOR: Duration = Duration::from_secs(60);
@@ -25,10 +27,15 @@ const BUILD_HERE: usize = 64 << 10;
 /// Between two reports of the same trouble that only an operator can end.
 const ALARM_EVERY: Duration = Duration::from_secs(60);
 
-pub(super) async fn run(shared: Arc<Shared>, submissions: Vec<Submission>, mut turns: Turns) {
+pub(super) async fn run(shared: Arc<Shared>, submissions: Vec<Submission>, turns: Turns) {
+    let id = SegmentId::mint(shared.ambient.now(), shared.ambient.entropy.draw());
+    let span = trace::segment(id, &submissions);
+    carry(shared, id, submissions, turns).with_context(context_of(span.as_ref())).await;
+}
+
+async fn carry(shared: Arc<Shared>, id: SegmentId, submissions: Vec<Submission>, mut turns: Turns) {
     let mut slot = Slot { shared: Arc::clone(&shared), uploading: true };
     let started = shared.ambient.clock.elapsed();
-    let id = SegmentId::mint(shared.ambient.now(), shared.ambient.entropy.draw());
     let (pending, stored) = store(&shared, id, submissions).await;
     slot.uploaded(stored.is_ok());
     let left = (UPLOAD_FOR + COMMIT_FOR).saturating_sub(shared.ambient.clock.elapsed().saturating_sub(started));
@@ -117,8 +124,15 @@ async fn store(shared: &Arc<Shared>, id: SegmentId, submissions: Vec<Submission>
     (pending, stored)
 }
 
-/// PUTs under a fresh key until it is certain. A repeated PUT of the same bytes under the same key is harmless.
 async fn upload(shared: &Shared, id: SegmentId, chunks: &[Bytes]) -> Result<()> {
+    let span = trace::upload(id, chunks);
+    let stored = put(shared, id, chunks).await;
+    trace::ended(span, stored.as_ref().err());
+    stored
+}
+
+/// PUTs under a fresh key until it is certain. A repeated PUT of the same bytes under the same key is harmless.
+async fn put(shared: &Shared, id: SegmentId, chunks: &[Bytes]) -> Result<()> {
     let started = shared.ambient.clock.elapsed();
     let left = || UPLOAD_FOR.saturating_sub(shared.ambient.clock.elapsed().saturating_sub(started));
     let mut pause = PAUSE.0;

@@ -20,6 +20,7 @@ use super::kept::Taken;
 use super::known::Known;
 use super::mover::Found;
 use super::receipts::Receipt;
+use crate::trace;
 
 /// Partitions whose records are read at once.
 const AT_ONCE: usize = 4;
@@ -230,6 +231,7 @@ fn message(handout: &Handout, grant: &Grant, topic: &TopicName, record: StoredRe
         offset: record.offset,
         attempt: grant.attempt,
         undelivered: grant.undelivered,
+        trace: if trace::is_enabled() { trace::sent_in(&record).filter(|context| context.sampled) } else { None },
     };
     let receipt = Some(handout.queues.receipts.seal(&receipt));
     Message {

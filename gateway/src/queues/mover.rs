@@ -108,7 +108,9 @@ impl Mover {
         let binding = Binding { namespace: topic.namespace.clone(), idempotency, layout, cursors: Vec::new(), settles: vec![settles] };
         let (reply, settled) = oneshot::channel();
         let (urgency, submitted) = (topic.config.urgency, self.ingest.now());
-        self.ingest.submit(Submission { parts, binding: Some(binding), order: None, urgency, bytes, submitted, reply, admission })?;
+        let submission =
+            Submission { parts, binding: Some(binding), order: None, urgency, bytes, submitted, reply, admission, trace: None };
+        self.ingest.submit(submission)?;
         let settled = settled.await.unwrap_or_else(|_| Err(Error::unknown("the gateway failed while it stored the records")))?;
         if matches!(settled.binding, Some(AtomOutcome::Replayed(_))) {
             return Ok(());

@@ -3,6 +3,8 @@
 //!
 //! A receipt is 54 bytes in base64url without padding, 72 characters: version (1), hint at the key (1), queue (8), generation
 //! (4), topic (8), partition (4), offset (8), undelivered (12 bits) and attempt (20 bits), all big-endian, and the first 16 bytes of HMAC-SHA256 over these 38.
+//! That of a message which was sent in a recorded trace is of version 2: trace (16) and span (8) stand before the seal, and it is 78
+//! bytes, 104 characters.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,23 +13,27 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use lakefall_queue::clock::Ambient;
-use lakefall_queue::{Offset, PartitionIndex, QueueId, TopicId};
+use lakefall_queue::{Offset, PartitionIndex, QueueId, TopicId, TraceContext};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 /// What a derived key is for; another purpose has another label.
 const LABEL: &[u8] = b"lakefall receipts 1";
-/// The layout below.
+/// The layout below, without a trace and with one.
 const VERSION: u8 = 1;
+const VERSION_TRACED: u8 = 2;
 /// Bytes of the fields.
 const FIELDS: usize = 38;
+/// Bytes of a trace and a span.
+const TRACE: usize = 24;
 /// Attempts that the ledger tells apart have so many bits.
 const ATTEMPT_BITS: u32 = 20;
 const ATTEMPT_MAX: u32 = (1 << ATTEMPT_BITS) - 1;
 /// Bytes of the seal.
 const SEAL: usize = 16;
-/// Characters of a receipt.
+/// Characters of a receipt, without a trace and with one.
 const TEXT: usize = (FIELDS + SEAL) / 3 * 4;
+const TEXT_TRACED: usize = (FIELDS + TRACE + SEAL) / 3 * 4;
 
 /// What receipts are sealed and opened with.
 #[derive(Clone, Default)]
@@ -72,6 +78,8 @@ pub struct Receipt {
     pub attempt: u32,
     /// Leases before this one that were delivered to nobody; below 2^12.
     pub undelivered: u32,
+    /// What the message was sent in, if that is recorded: settling it is linked with it, whichever gateway is told.
+    pub trace: Option<TraceContext>,
 }
 
 impl Receipt {
@@ -128,8 +136,9 @@ impl Receipts {
     /// Writes a receipt.
     pub fn seal(&self, receipt: &Receipt) -> Arc<str> {
         let key = &self.keys[0];
-        let mut bytes = [0; FIELDS + SEAL];
-        bytes[0] = VERSION;
+        let mut bytes = [0; FIELDS + TRACE + SEAL];
+        let fields = if receipt.trace.is_some() { FIELDS + TRACE } else { FIELDS };
+        bytes[0] = if receipt.trace.is_some() { VERSION_TRACED } else { VERSION };
         bytes[1] = key.hint;
         bytes[2..10].copy_from_slice(&receipt.queue.0.to_be_bytes());
         bytes[10..14].copy_from_slice(&receipt.generation.to_be_bytes());
@@ -138,10 +147,14 @@ impl Receipts {
         bytes[26..34].copy_from_slice(&receipt.offset.0.to_be_bytes());
         let attempts = receipt.undelivered << ATTEMPT_BITS | receipt.attempt & ATTEMPT_MAX;
         bytes[34..38].copy_from_slice(&attempts.to_be_bytes());
-        let seal = key.seal(&bytes[..FIELDS]);
-        bytes[FIELDS..].copy_from_slice(&seal);
-        let mut text = [0; TEXT];
-        let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).unwrap_or_default();
+        if let Some(trace) = &receipt.trace {
+            bytes[FIELDS..FIELDS + 16].copy_from_slice(&trace.trace.to_be_bytes());
+            bytes[FIELDS + 16..FIELDS + TRACE].copy_from_slice(&trace.span.to_be_bytes());
+        }
+        let seal = key.seal(&bytes[..fields]);
+        bytes[fields..fields + SEAL].copy_from_slice(&seal);
+        let mut text = [0; TEXT_TRACED];
+        let written = URL_SAFE_NO_PAD.encode_slice(&bytes[..fields + SEAL], &mut text).unwrap_or_default();
         std::str::from_utf8(&text[..written]).unwrap_or_default().into()
     }
 
@@ -149,15 +162,18 @@ impl Receipts {
     ///
     /// Errors: [`Forged`] for any other text, whatever is wrong with it.
     pub fn open(&self, text: &str) -> Result<Receipt, Forged> {
-        let mut bytes = [0; FIELDS + SEAL];
-        if text.len() != TEXT {
-            return Err(Forged);
-        }
-        match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
-            Ok(length) if length == bytes.len() && bytes[0] == VERSION => {}
+        let mut all = [0; FIELDS + TRACE + SEAL];
+        let (fields, version) = match text.len() {
+            TEXT => (FIELDS, VERSION),
+            TEXT_TRACED => (FIELDS + TRACE, VERSION_TRACED),
+            _ => return Err(Forged),
+        };
+        let bytes = &mut all[..fields + SEAL];
+        match URL_SAFE_NO_PAD.decode_slice(text, bytes) {
+            Ok(length) if length == bytes.len() && bytes[0] == version => {}
             _ => return Err(Forged),
         }
-        let (fields, seal) = bytes.split_at(FIELDS);
+        let (fields, seal) = bytes.split_at(fields);
         let fits = |key: &Key| key.hint == bytes[1] && bool::from(key.seal(fields).ct_eq(seal));
         if !self.keys.iter().any(fits) {
             return Err(Forged);
@@ -170,6 +186,11 @@ impl Receipts {
             offset: Offset(long(&bytes[26..34])),
             attempt: short(&bytes[34..38]) & ATTEMPT_MAX,
             undelivered: short(&bytes[34..38]) >> ATTEMPT_BITS,
+            trace: (version == VERSION_TRACED).then(|| TraceContext {
+                trace: u128::from(long(&bytes[38..46])) << 64 | u128::from(long(&bytes[46..54])),
+                span: long(&bytes[54..62]),
+                sampled: true,
+            }),
         })
     }
 }
@@ -207,20 +228,25 @@ mod tests {
         offset: Offset(1 << 52),
         attempt: 12,
         undelivered: 1_023,
+        trace: None,
     };
+
+    const TRACED: Receipt = Receipt { trace: Some(TraceContext { trace: u128::MAX - 5, span: u64::MAX - 7, sampled: true }), ..RECEIPT };
 
     #[test]
     fn a_receipt_is_read_as_it_was_written_and_any_other_character_makes_it_forged() {
         let receipts = receipts("one", &[]);
-        let text = receipts.seal(&RECEIPT);
-        assert_eq!((receipts.open(&text), text.len()), (Ok(RECEIPT), TEXT));
-        for place in 0..text.len() {
-            let mut changed = text.to_string().into_bytes();
-            changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
-            assert_eq!(receipts.open(std::str::from_utf8(&changed).unwrap()), Err(Forged), "character {place}");
-        }
-        for other in ["", "a", &text[1..], &format!("{text}A"), &"=".repeat(TEXT), &"é".repeat(TEXT / 2)] {
-            assert_eq!(receipts.open(other), Err(Forged), "{other}");
+        for (receipt, characters) in [(RECEIPT, TEXT), (TRACED, TEXT_TRACED)] {
+            let text = receipts.seal(&receipt);
+            assert_eq!((receipts.open(&text), text.len()), (Ok(receipt), characters));
+            for place in 0..text.len() {
+                let mut changed = text.to_string().into_bytes();
+                changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
+                assert_eq!(receipts.open(std::str::from_utf8(&changed).unwrap()), Err(Forged), "character {place}");
+            }
+            for other in ["", "a", &text[1..], &format!("{text}A"), &"=".repeat(characters), &"é".repeat(characters / 2)] {
+                assert_eq!(receipts.open(other), Err(Forged), "{other}");
+            }
         }
     }
 

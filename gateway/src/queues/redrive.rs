@@ -104,7 +104,7 @@ pub(crate) async fn start(
         ends.extend(positions.into_iter().map(|position| ((source.name.clone(), position.partition), position.end)));
     }
     let (namespace, mover) = (caller.namespace.clone(), mover.clone());
-    let caller = Caller { namespace: caller.namespace.clone(), request_id: Arc::clone(&caller.request_id) };
+    let caller = Caller { trace: None, ..caller.clone() };
     operations.start(&namespace, "redrive", |progress| async move {
         let takes = Filters::new(&from)?;
         let readers = HashMap::new();

@@ -204,7 +204,7 @@ impl Requests {
         let tail = Arc::new(Tail { topic: Arc::clone(replies), waiting: Mutex::default(), placed: watch::channel(false).0 });
         tails.insert(replies.id, Arc::clone(&tail));
         drop(tails);
-        let caller = Caller { namespace: caller.namespace.clone(), request_id: "replies".into() };
+        let caller = Caller { namespace: caller.namespace.clone(), request_id: "replies".into(), trace: None };
         let (requests, mine, verbs) = (self.clone(), Arc::clone(&tail), Arc::clone(verbs));
         self.tasks.spawn("reply-reader", async move {
             let ended = tokio::select! {

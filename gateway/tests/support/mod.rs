@@ -218,7 +218,7 @@ pub(crate) async fn settle() {
 }
 
 pub(crate) fn caller() -> Caller {
-    Caller { namespace: NamespaceName::default_name(), request_id: "test".into() }
+    Caller { namespace: NamespaceName::default_name(), request_id: "test".into(), trace: None }
 }
 
 pub(crate) fn topic(name: &str) -> TopicName {

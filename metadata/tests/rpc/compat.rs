@@ -133,8 +133,8 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     });
     let asks = Asks {
         asks: vec![
-            Ask { id: 1, shard: 3, within_ms: 10_000, what: Some(ask::What::Command(command)) },
-            Ask { id: 2, shard: 0, within_ms: 1, what: Some(ask::What::Query(query)) },
+            Ask { id: 1, shard: 3, within_ms: 10_000, what: Some(ask::What::Command(command)), traceparent: String::new() },
+            Ask { id: 2, shard: 0, within_ms: 1, what: Some(ask::What::Query(query)), traceparent: String::new() },
         ],
     };
     let outcome = wire::encode_reply(&Ok(Reply::Refused(vec![segment(1)])));

@@ -28,7 +28,7 @@ async fn session(url: &str) -> (mpsc::Sender<Asks>, Streaming<lakefall_metadata:
 }
 
 fn asks(what: Option<ask::What>) -> Asks {
-    Asks { asks: vec![Ask { id: 7, shard: 0, within_ms: 1_000, what }] }
+    Asks { asks: vec![Ask { id: 7, shard: 0, within_ms: 1_000, what, traceparent: String::new() }] }
 }
 
 #[tokio::test]
@@ -94,6 +94,7 @@ async fn one_who_never_reads_its_answers_is_held_back_and_nobody_else_is() {
                 shard: 0,
                 within_ms: 60_000,
                 what: Some(ask::What::Query(wire::encode_query(&Query::Objects(vec![lakefall_queue::SegmentId(uuid::Uuid::nil()); 64])))),
+                traceparent: String::new(),
             })
             .collect(),
     };

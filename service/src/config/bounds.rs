@@ -18,12 +18,13 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     problems.extend(config.limits.check().err());
     problems.extend(relations(config));
     problems.extend(urls(config));
+    problems.extend(config.telemetry.problems());
     if problems.is_empty() { Ok(()) } else { Err(ConfigError::OutOfBounds(problems)) }
 }
 
 /// Key, value, least, most.
 pub(super) fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
-    let Config { store, metadata, segment, uploads, ingest, read, sql, cache, collector, compactor, http, .. } = config;
+    let Config { store, metadata, segment, uploads, ingest, read, sql, cache, collector, compactor, http, telemetry, .. } = config;
     vec![
         ("store.request_timeout_ms", store.request_timeout_ms, 100, 600_000),
         ("store.connect_timeout_ms", store.connect_timeout_ms, 100, 60_000),
@@ -74,6 +75,10 @@ pub(super) fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
         ("http.drain_ms", http.drain_ms, 0, 600_000),
         ("http.idle_drain_ms", http.idle_drain_ms, 0, 60_000),
         ("http.connection_age_ms", http.connection_age_ms, 1_000, 86_400_000),
+        ("telemetry.metrics_interval_ms", telemetry.metrics_interval_ms, 1_000, 3_600_000),
+        ("telemetry.linger_ms", telemetry.linger_ms, 10, 60_000),
+        ("telemetry.timeout_ms", telemetry.timeout_ms, 100, 60_000),
+        ("telemetry.queue_items", telemetry.queue_items as u64, 16, 1_000_000),
     ]
 }
 

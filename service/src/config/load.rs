@@ -1,5 +1,5 @@
-//! The layers of the configuration, later ones winning: defaults, file, environment, flags. An unknown key in any of them
-//! refuses to start, named with its source.
+//! The layers of the configuration, later ones winning: defaults, OpenTelemetry's own variables, file, environment, flags. An
+//! unknown key in any of them refuses to start, named with its source.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::Config;
+use super::{Config, telemetry};
 
 /// Prefix of the environment's settings; `__` stands between a section and its key.
 const PREFIX: &str = "LAKEFALL_";
@@ -22,7 +22,7 @@ const OPTIONAL_NUMBERS: [&str; 2] = ["segment.puts_per_second", "compactor.max_b
 pub struct Sources {
     /// A TOML file; it must exist.
     pub file: Option<PathBuf>,
-    /// Environment variables; others than `LAKEFALL_*` are ignored.
+    /// Environment variables; others than `LAKEFALL_*`, and `OTEL_*` that stand for settings, are ignored.
     pub environment: Vec<(String, String)>,
     /// Flags: the setting's key (`segment.target_bytes`), the flag's name (`--listen`), its text.
     pub flags: Vec<(&'static str, &'static str, String)>,
@@ -86,6 +86,9 @@ impl Provider for Setting {
 pub(super) fn load(base: Config, sources: &Sources) -> Result<Config, ConfigError> {
     let known = Value::serialize(&base).map_err(invalid)?;
     let mut layers = Figment::from(Serialized::defaults(base));
+    for (key, variable, text) in telemetry::standard(&sources.environment).map_err(ConfigError::Invalid)? {
+        layers = layers.merge(setting(&known, format!("telemetry.{key}"), format!("the environment variable {variable}"), &text)?);
+    }
     if let Some(path) = &sources.file {
         layers = layers.merge(file_layer(path, &known)?);
     }

@@ -9,8 +9,13 @@ use crate::live;
 
 const BEGIN: &str = include_str!("manual.md");
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
-const SOURCES: [&str; 4] =
-    [include_str!("mod.rs"), include_str!("sections.rs"), include_str!("metadata.rs"), include_str!("../../../queue/src/limits.rs")];
+const SOURCES: [&str; 5] = [
+    include_str!("mod.rs"),
+    include_str!("sections.rs"),
+    include_str!("metadata.rs"),
+    include_str!("telemetry.rs"),
+    include_str!("../../../queue/src/limits.rs"),
+];
 
 /// A struct of settings as it stands in the source.
 struct Section {

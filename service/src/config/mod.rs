@@ -7,6 +7,7 @@ mod load;
 mod manual_tests;
 mod metadata;
 mod sections;
+mod telemetry;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use sections::{
     CacheConfig, CollectorConfig, CompactorConfig, HttpConfig, IngestConfig, LogConfig, LogFormat, ReadConfig, ReceiptsConfig,
     SegmentConfig, SqlConfig, StoreConfig, UploadsConfig,
 };
+pub use telemetry::{TelemetryConfig, TelemetryProtocol, endpoint_of, pairs_of};
 
 /// Everything that can be set. Sizes are bytes, times milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +63,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// What an OpenTelemetry collector is sent.
+    pub telemetry: TelemetryConfig,
 }
 
 impl Default for Config {
@@ -83,6 +87,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             limits: Limits::default(),
             log: LogConfig::default(),
+            telemetry: TelemetryConfig::default(),
         }
     }
 }
@@ -171,6 +176,8 @@ mod tests {
         config.metadata.url = Some("postgres://me:hunter2@db/lakefall".into());
         config.receipts.key = Some(Secret::new("hunter2".into()));
         config.receipts.previous = vec![Secret::new("hunter2".into())];
+        config.telemetry.headers = Some(Secret::new("api-key=hunter2".into()));
+        config.telemetry.endpoint = Some("https://me:hunter2@collector".into());
         let text = config.render().unwrap();
         assert!(!text.contains("hunter2") && text.contains("postgres://me:redacted@db"), "{text}");
         assert!(!format!("{:?}", config.store).contains("hunter2"));

@@ -221,6 +221,7 @@ fn receipts() -> Vec<(String, Vec<u8>)> {
         offset: Offset(1 << 40),
         attempt: 2,
         undelivered: 1,
+        trace: None,
     };
     let sealed = |key: u8| Receipts::new(&ReceiptKeys::new(vec![key; 32], Vec::new()), &fixed()).seal(&receipt).as_bytes().to_vec();
     vec![named("current-key", sealed(7)), named("previous-key", sealed(8))]
@@ -268,7 +269,8 @@ fn messages() -> Vec<(String, Vec<u8>)> {
         made.push(named(&format!("answer-{number}"), with_kind(8, &wire::encode_answer(&ledger.query(query)))));
     }
     let asks = commands.iter().map(wire::encode_command).map(ask::What::Command).chain([ask::What::Query(wire::encode_query(&queries[1]))]);
-    let asks = asks.zip(1..).map(|(what, id)| Ask { id, shard: 0, within_ms: 1_000, what: Some(what) }).collect();
+    let asks =
+        asks.zip(1..).map(|(what, id)| Ask { id, shard: 0, within_ms: 1_000, what: Some(what), traceparent: String::new() }).collect();
     made.push(named("asks", with_kind(0, &Asks { asks }.encode_to_vec())));
     let mut answers = Vec::new();
     for (number, command) in commands.iter().enumerate() {

@@ -14,12 +14,14 @@ use axum::response::Response;
 use futures::{FutureExt, TryStreamExt};
 use lakefall_queue::NamespaceName;
 use lakefall_queue::verbs::Caller;
+use opentelemetry::trace::FutureExt as _;
 use tokio::time::Instant;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::extract::single_header;
 use crate::problem::{self, Problem, Result};
 use crate::router::App;
+use crate::trace::{self, ServerSpan};
 
 /// The request's id, in and out.
 const REQUEST_ID: HeaderName = HeaderName::from_static("lakefall-request-id");
@@ -48,11 +50,18 @@ pub(crate) async fn edge(State(api): State<App>, mut request: Request, next: Nex
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let accepts = request.headers().get(header::ACCEPT_ENCODING).cloned();
+    let span = trace::begun(&api, &request, route.as_ref().map(MatchedPath::as_str), &request_id);
     let mut response = match check_head(&request).and_then(|()| caller(request.headers(), &request_id)) {
         Err(problem) => problem.render(&request_id),
-        Ok(caller) => {
+        Ok(mut caller) => {
+            caller.trace = span.as_ref().and_then(ServerSpan::trace);
             request.extensions_mut().insert(caller);
-            match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+            let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+            let handled = match &span {
+                None => handled.await,
+                Some(span) => Box::pin(handled.with_context(span.context())).await,
+            };
+            match handled {
                 Ok(response) => rendered(response, &request_id),
                 Err(_) => {
                     tracing::error!(request_id = &*request_id, "a handler panicked");
@@ -70,6 +79,9 @@ pub(crate) async fn edge(State(api): State<App>, mut request: Request, next: Nex
         response.headers_mut().insert(REQUEST_ID, id);
     }
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    if let Some(span) = span {
+        span.answered(response.status(), route, &request_id);
+    }
     api.metrics.record(route, &method, response.status(), started.elapsed());
     response
 }
@@ -100,7 +112,7 @@ fn caller(headers: &HeaderMap, request_id: &Arc<str>) -> Result<Caller> {
         None => NamespaceName::default_name(),
         Some(name) => NamespaceName::new(name)?,
     };
-    Ok(Caller { namespace, request_id: Arc::clone(request_id) })
+    Ok(Caller { namespace, request_id: Arc::clone(request_id), trace: None })
 }
 
 fn check_head(request: &Request) -> Result<()> {

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 /// Requests answered, by route, method and status.
 pub(crate) const REQUESTS: &str = "lakefall_http_requests_total";
 
-/// Seconds from the request's head to the answer's head, by route and method.
+/// Seconds from the request's head to the answer's head, by route, method and status.
 pub(crate) const SECONDS: &str = "lakefall_http_request_seconds";
 
 /// Records taken in, before they are stored.
@@ -67,8 +67,9 @@ impl RequestMetrics {
             return;
         }
         let route = route.to_owned();
-        let requests = metrics::counter!(REQUESTS, "route" => route.clone(), "method" => method, "status" => status.as_str().to_owned());
-        let seconds = metrics::histogram!(SECONDS, "route" => route, "method" => method);
+        let status = status.as_str().to_owned();
+        let requests = metrics::counter!(REQUESTS, "route" => route.clone(), "method" => method, "status" => status.clone());
+        let seconds = metrics::histogram!(SECONDS, "route" => route, "method" => method, "status" => status);
         requests.increment(1);
         seconds.record(took);
         if let Ok(mut known) = self.0.write() {

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::routing::{delete, get, post, put};
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::limits::Limits;
+use lakefall_queue::trace::Sampling;
 use lakefall_queue::verbs::Verbs;
 use tokio_util::sync::CancellationToken;
 
@@ -22,13 +23,21 @@ pub struct HttpSettings {
     pub heartbeat: Duration,
     /// How many times larger than sent a compressed body may become. Default 100.
     pub max_decompressed_ratio: u64,
+    /// Which requests are traced; `None`: none of them, and nothing is looked at. Default none.
+    pub sampling: Option<Sampling>,
     /// Most appends in flight of one streamed request: what it may hold of the ingest buffer is this many times 1 MiB. Default 16.
     pub stream_appends: usize,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { shutdown: CancellationToken::new(), heartbeat: Duration::from_secs(15), max_decompressed_ratio: 100, stream_appends: 16 }
+        Self {
+            shutdown: CancellationToken::new(),
+            heartbeat: Duration::from_secs(15),
+            max_decompressed_ratio: 100,
+            sampling: None,
+            stream_appends: 16,
+        }
     }
 }
 

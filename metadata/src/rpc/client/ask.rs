@@ -2,8 +2,8 @@
 //! be asked again, until the deadline.
 
 use bytes::Bytes;
-use lakefall_queue::ShardId;
 use lakefall_queue::error::{Error, Outcome, Result};
+use lakefall_queue::{ShardId, TraceContext};
 use tokio::time::Instant;
 
 use super::Core;
@@ -22,6 +22,8 @@ pub(super) struct Asking {
     pub(super) what: What,
     /// May be asked again when it may have been applied.
     pub(super) repeatable: bool,
+    /// The asker's span, if it is traced.
+    pub(super) trace: Option<TraceContext>,
     pub(super) until: Instant,
 }
 
@@ -117,7 +119,7 @@ pub(super) async fn ask<T>(
 
 async fn attempt<T>(core: &Core, asking: &Asking, owner: &Address, decode: &impl Fn(Bytes) -> Result<Result<T>, String>) -> Attempt<T> {
     let said = match core.links.session(owner) {
-        Ok(session) => session.ask(asking.shard, asking.what.clone(), asking.until).await,
+        Ok(session) => session.ask(asking.shard, asking.what.clone(), asking.trace, asking.until).await,
         Err(lost) => Err(lost),
     };
     match said {

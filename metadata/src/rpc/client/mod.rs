@@ -25,7 +25,7 @@ use lakefall_queue::clock::Ambient;
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{Answer, Command, Query, Reply, wire};
 use lakefall_service::net::Dialing;
-use lakefall_service::{FollowingClock, Tasks};
+use lakefall_service::{FollowingClock, Tasks, trace};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -209,7 +209,8 @@ impl Metadata for Client {
         self.reached(shard, until).await?;
         let bytes = wire::encode_command(&command);
         fits(&bytes)?;
-        let asking = Asking { shard, what: What::Command(bytes), repeatable: repeat::is_repeatable(&command), until };
+        let asking =
+            Asking { shard, what: What::Command(bytes), repeatable: repeat::is_repeatable(&command), trace: trace::current(), until };
         let decode = |bytes| wire::decode_reply(bytes).map_err(|malformed| malformed.to_string());
         ask(&self.core, asking, decode, |reply| repeat::leaves_open(&command, reply)).await
     }
@@ -223,7 +224,7 @@ impl Metadata for Client {
         // Its own time begins when it is its turn.
         let asked = move || async move {
             let until = Instant::now() + core.deadline;
-            let asking = Asking { shard, what: What::Query(bytes), repeatable: true, until };
+            let asking = Asking { shard, what: What::Query(bytes), repeatable: true, trace: None, until };
             ask(&core, asking, |bytes| wire::decode_answer(bytes).map_err(|malformed| malformed.to_string()), |_| false).await
         };
         if key.1.len() > SHARED_QUERY {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
-use lakefall_queue::{ShardId, Timestamp};
+use lakefall_queue::{ShardId, Timestamp, TraceContext};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -118,7 +118,7 @@ impl Session {
     }
 
     /// Asks, and waits for the answer until `until`. Dropped before its ask was written, it is never written.
-    pub(super) async fn ask(&self, shard: ShardId, what: What, until: Instant) -> Result<Said, Lost> {
+    pub(super) async fn ask(&self, shard: ShardId, what: What, trace: Option<TraceContext>, until: Instant) -> Result<Said, Lost> {
         let late = tokio::time::sleep_until(until);
         tokio::pin!(late);
         let size = what.len();
@@ -135,7 +135,8 @@ impl Session {
         let id = self.shared.enter(to)?;
         let caller = Waits { shared: &self.shared, id };
         let within = until.saturating_duration_since(Instant::now()).as_millis();
-        let ask = Ask { id, shard: shard.0, within_ms: u32::try_from(within).unwrap_or(u32::MAX), what: Some(what.into()) };
+        let traceparent = trace.map(|trace| trace.to_string()).unwrap_or_default();
+        let ask = Ask { id, shard: shard.0, within_ms: u32::try_from(within).unwrap_or(u32::MAX), what: Some(what.into()), traceparent };
         if self.shared.asks.put((id, ask), size).is_err() {
             return Err(self.shared.why_over());
         }

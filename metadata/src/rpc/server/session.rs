@@ -10,9 +10,10 @@ use bytes::Bytes;
 use futures::Stream;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use lakefall_queue::ShardId;
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{Query, Reply, SchemaQuery, wire};
+use lakefall_queue::{ShardId, TraceContext};
+use lakefall_service::trace::{self, FutureExt, KeyValue, Span, SpanKind, context_of};
 use prost::Message;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -129,13 +130,33 @@ fn put(shared: &Shared, answered: Answered) {
 async fn answer(host: &dyn Host, ask: Ask) -> Answered {
     let id = ask.id;
     let within = Duration::from_millis(u64::from(ask.within_ms).max(1));
-    let (kind, what) = match tokio::time::timeout(within, done(host, ask)).await {
+    let span = traced(&ask);
+    let done = done(host, ask).with_context(context_of(span.as_ref()));
+    let (kind, what) = match tokio::time::timeout(within, done).await {
         Ok(done) => done,
         // Whoever asked has stopped waiting; it may have been handed over.
         Err(_) => ("late", outcome(wire::encode_reply(&Err(Error::unknown("the metadata service did not answer in time"))))),
     };
+    if let Some(span) = span.filter(|_| kind != "ok") {
+        span.failed(kind, "");
+    }
     metrics::counter!(names::RPC_ASKS, "side" => "server", "outcome" => kind).increment(1);
     Answered { id, what: Some(what) }
+}
+
+/// A span for what is asked from within one.
+fn traced(ask: &Ask) -> Option<Span> {
+    if ask.traceparent.is_empty() || !trace::is_enabled() {
+        return None;
+    }
+    let parent = TraceContext::parse(&ask.traceparent).filter(|parent| parent.sampled)?;
+    let attributes = vec![
+        KeyValue::new("rpc.system", "grpc"),
+        KeyValue::new("rpc.service", "lakefall.metadata.v1.Metadata"),
+        KeyValue::new("rpc.method", "Session"),
+        KeyValue::new("lakefall.shard", i64::from(ask.shard)),
+    ];
+    Some(Span::start("lakefall.metadata.v1.Metadata/Session", SpanKind::Server, Some(&parent), [], attributes))
 }
 
 async fn done(host: &dyn Host, ask: Ask) -> (&'static str, answered::What) {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use lakefall_gateway::engine::ReceiptKeys;
 use lakefall_gateway::{Receipt, Receipts};
-use lakefall_queue::{Offset, PartitionIndex, QueueId, TopicId};
+use lakefall_queue::{Offset, PartitionIndex, QueueId, TopicId, TraceContext};
 
 use super::room::fixed;
 
@@ -47,5 +47,10 @@ fn made(input: &[u8]) -> Receipt {
         offset: Offset(long(24)),
         attempt: short(28) & 0xf_ffff,
         undelivered: short(32) & 0xfff,
+        trace: (short(36) & 1 == 1).then(|| TraceContext {
+            trace: u128::from(long(8)) << 64 | u128::from(long(16)),
+            span: long(24),
+            sampled: true,
+        }),
     }
 }

@@ -114,7 +114,7 @@ impl SchemaVerbs for Fake {
     }
 
     async fn delete_schema(&self, _: &Caller, name: &SubjectName, version: Option<u32>, _: Precondition) -> Result<()> {
-        self.get_schema(&Caller { namespace: NamespaceName::default_name(), request_id: "r".into() }, name, version).await?;
+        self.get_schema(&Caller { namespace: NamespaceName::default_name(), request_id: "r".into(), trace: None }, name, version).await?;
         let mut all = self.subjects.lock().unwrap();
         match version {
             None => all.retain(|known| known.subject.name != *name),
