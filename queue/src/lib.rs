@@ -21,6 +21,7 @@ pub mod schema;
 pub mod sql;
 pub mod time;
 pub mod topic;
+pub mod usage;
 pub mod verbs;
 
 pub use error::{Error, Outcome, Result};

@@ -120,6 +120,7 @@ impl World {
             read_buffer_bytes: setup.read_buffer_bytes,
             receipt_keys: keys(),
             sql: SqlConfig::default(),
+            usage_interval: EngineConfig::USAGE_INTERVAL,
         };
         let engine = engine(&objects, &metadata, &ambient, &tasks, config).await;
         Self { engine, metadata, journal, objects, tasks, ambient }
@@ -149,7 +150,14 @@ impl World {
             metadata,
             &ambient,
             &self.tasks,
-            EngineConfig { ingest, limits: Limits::default(), read_buffer_bytes, receipt_keys: keys(), sql: SqlConfig::default() },
+            EngineConfig {
+                ingest,
+                limits: Limits::default(),
+                read_buffer_bytes,
+                receipt_keys: keys(),
+                sql: SqlConfig::default(),
+                usage_interval: EngineConfig::USAGE_INTERVAL,
+            },
         )
         .await
     }
