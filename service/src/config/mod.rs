@@ -19,7 +19,7 @@ pub use load::{ConfigError, Sources};
 pub use metadata::{MetadataConfig, MetadataTlsConfig, PostgresSettings, PostgresTls};
 pub use sections::{
     CacheConfig, CollectorConfig, CompactorConfig, HttpConfig, IngestConfig, LogConfig, LogFormat, ReadConfig, ReceiptsConfig,
-    SegmentConfig, SqlConfig, StoreConfig, UploadsConfig,
+    SegmentConfig, SqlConfig, StoreConfig, UploadsConfig, UsageConfig,
 };
 
 /// Everything that can be set. Sizes are bytes, times milliseconds.
@@ -55,6 +55,8 @@ pub struct Config {
     pub collector: CollectorConfig,
     /// How segments become Parquet files.
     pub compactor: CompactorConfig,
+    /// How what topics use is counted.
+    pub usage: UsageConfig,
     /// Timeouts and caps of connections.
     pub http: HttpConfig,
     /// What one caller may send or ask for at once.
@@ -80,6 +82,7 @@ impl Default for Config {
             cache: CacheConfig::default(),
             collector: CollectorConfig::default(),
             compactor: CompactorConfig::default(),
+            usage: UsageConfig::default(),
             http: HttpConfig::default(),
             limits: Limits::default(),
             log: LogConfig::default(),

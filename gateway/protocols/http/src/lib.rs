@@ -24,6 +24,7 @@ mod sql;
 mod strict;
 mod text;
 mod topics;
+mod usage;
 
 pub use openapi::document as openapi_document;
 pub use router::{HttpSettings, is_long_lived, router};
