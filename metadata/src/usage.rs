@@ -37,7 +37,8 @@ const LAST_REPORT: Duration = Duration::from_secs(2);
 pub struct Account {
     namespace: NamespaceName,
     topic: TopicId,
-    labels: [(&'static str, String); 2],
+    /// As the metrics have them: the namespace's and the topic's.
+    labels: (String, String),
     tally: Arc<Tally>,
     stir: Arc<Stir>,
 }
@@ -204,8 +205,9 @@ impl Meter {
             if counts.is_empty() {
                 continue;
             }
+            let (tenant, topic) = &account.labels;
             for (figure, count) in counts.counted() {
-                metrics::counter!(names::usage(figure), &account.labels).increment(count);
+                metrics::counter!(names::usage(figure), "tenant" => tenant.clone(), "topic" => topic.clone()).increment(count);
             }
             let fresh = || UsageItem { namespace: account.namespace.clone(), topic: account.topic, counts: UsageCounts::default() };
             let of = shards.entry(account.topic.shard()).or_default();
@@ -252,7 +254,7 @@ impl Meter {
 }
 
 impl Accounts {
-    fn labels(&mut self, namespace: &NamespaceName, topic: TopicId, name: &TopicName) -> [(&'static str, String); 2] {
+    fn labels(&mut self, namespace: &NamespaceName, topic: TopicId, name: &TopicName) -> (String, String) {
         let tenant = self.namespaces.contains(namespace) || self.namespaces.len() < NAMESPACES_NAMED;
         let named = tenant && (self.topics.contains(&topic) || self.topics.len() < TOPICS_NAMED);
         if tenant {
@@ -262,7 +264,7 @@ impl Accounts {
             self.topics.insert(topic);
         }
         let label = |named: bool, name: &dyn ToString| if named { name.to_string() } else { OTHERS.to_owned() };
-        [("tenant", label(tenant, namespace)), ("topic", label(named, name))]
+        (label(tenant, namespace), label(named, name))
     }
 }
 
@@ -272,4 +274,224 @@ pub(crate) fn grain_number(grain: Grain) -> i32 {
         Grain::Hour => proto::UsageGrain::Hour,
         Grain::Day => proto::UsageGrain::Day,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use lakefall_queue::clock::{Clock, Entropy};
+    use lakefall_queue::error::{Error, Result};
+    use lakefall_queue::id::Epoch;
+    use lakefall_queue::ledger::{Ledger, Reply, UsageQuery};
+    use lakefall_queue::topic::TopicConfig;
+    use lakefall_queue::verbs::Precondition;
+    use lakefall_queue::{Timestamp, usage};
+    use tokio::sync::broadcast;
+
+    use super::*;
+    use crate::node::News;
+    use crate::store::Identity;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    struct Fixed;
+
+    impl Clock for Fixed {
+        fn now(&self) -> Timestamp {
+            NOW
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    impl Entropy for Fixed {
+        fn draw(&self) -> u128 {
+            7
+        }
+    }
+
+    /// What becomes of the next commands.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fate {
+        Done,
+        /// It is done, and nobody is told.
+        AnswerLost,
+        /// It is not done.
+        Away,
+    }
+
+    struct Shard {
+        ledger: Mutex<Ledger>,
+        fate: Mutex<Fate>,
+        asked: Mutex<usize>,
+    }
+
+    impl Shard {
+        fn with_topics(count: usize) -> (Arc<Self>, Vec<Topic>) {
+            let shard = Self { ledger: Mutex::new(Ledger::new(ShardId(0), 1)), fate: Mutex::new(Fate::Done), asked: Mutex::default() };
+            let topics = (0..count).map(|n| {
+                let put = Command::PutTopic {
+                    namespace: NamespaceName::default_name(),
+                    name: TopicName::new(&format!("t{n}")).unwrap(),
+                    config: TopicConfig::default(),
+                    condition: Precondition::Always,
+                    idempotency: None,
+                };
+                match shard.apply(put) {
+                    Ok(Reply::Topic(topic, _)) => topic,
+                    other => panic!("{other:?}"),
+                }
+            });
+            let topics = topics.collect();
+            (Arc::new(shard), topics)
+        }
+
+        fn apply(&self, command: Command) -> Result<Reply> {
+            let mut ledger = self.ledger.lock().unwrap();
+            let applied = ledger.apply(&command, NOW);
+            ledger.seal(Epoch(1), NOW, applied.changed.then_some(command).into_iter().collect());
+            applied.reply
+        }
+
+        fn become_(&self, fate: Fate) {
+            *self.fate.lock().unwrap() = fate;
+        }
+
+        fn asked(&self) -> usize {
+            *self.asked.lock().unwrap()
+        }
+
+        /// What the whole namespace produced.
+        fn produced(&self) -> u64 {
+            let namespace = NamespaceName::default_name();
+            let query = UsageQuery { namespace, topic: None, grain: Grain::Hour, from: Timestamp::default(), to: NOW };
+            match self.ledger.lock().unwrap().query(&Query::Usage(Box::new(query))).unwrap() {
+                Answer::Usage(answer) => answer.buckets.iter().map(|(_, counts)| counts.get(Figure::ProducedRecords)).sum(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[async_trait]
+    impl Metadata for Shard {
+        fn shards(&self) -> u32 {
+            1
+        }
+
+        async fn execute(&self, _: ShardId, command: Command) -> Result<Reply> {
+            *self.asked.lock().unwrap() += 1;
+            let fate = *self.fate.lock().unwrap();
+            match fate {
+                Fate::Done => self.apply(command),
+                Fate::AnswerLost => self.apply(command).and(Err(Error::unknown("the answer was lost"))),
+                Fate::Away => Err(Error::unavailable("nobody is there")),
+            }
+        }
+
+        async fn query(&self, _: ShardId, query: Query) -> Result<Answer> {
+            self.ledger.lock().unwrap().query(&query)
+        }
+
+        fn subscribe(&self) -> broadcast::Receiver<Arc<News>> {
+            broadcast::channel(1).1
+        }
+
+        async fn identity(&self) -> Result<Identity> {
+            Err(Error::unavailable("it has none"))
+        }
+    }
+
+    fn meter(shard: &Arc<Shard>) -> Arc<Meter> {
+        let ambient = Ambient { clock: Arc::new(Fixed), entropy: Arc::new(Fixed) };
+        Meter::new(Arc::clone(shard) as _, &ambient, Duration::from_secs(60))
+    }
+
+    #[tokio::test]
+    async fn a_report_whose_answer_was_lost_is_sent_again_and_counted_once() {
+        let (shard, topics) = Shard::with_topics(1);
+        let meter = meter(&shard);
+        meter.of(&topics[0]).add(Figure::ProducedRecords, 3);
+        shard.become_(Fate::AnswerLost);
+        meter.report().await;
+        meter.of(&topics[0]).add(Figure::ProducedRecords, 4);
+        meter.report().await;
+        assert_eq!((shard.produced(), shard.asked()), (3, 2), "only the first one was sent, twice");
+        shard.become_(Fate::Done);
+        meter.report().await;
+        assert_eq!(shard.produced(), 7);
+        meter.report().await;
+        assert_eq!(shard.asked(), 4, "nothing is left to be reported");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_reported_is_kept_and_reported_later() {
+        let (shard, topics) = Shard::with_topics(1);
+        let meter = meter(&shard);
+        shard.become_(Fate::Away);
+        for _ in 0..5 {
+            meter.of(&topics[0]).add(Figure::ProducedRecords, 1);
+            meter.report().await;
+        }
+        assert_eq!(shard.produced(), 0);
+        shard.become_(Fate::Done);
+        meter.report().await;
+        assert_eq!(shard.produced(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_reported_an_interval_after_something_was_counted_and_never_while_nothing_is() {
+        let (shard, topics) = Shard::with_topics(1);
+        let meter = meter(&shard);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(Arc::clone(&meter).run(stop.clone()));
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        assert_eq!(shard.asked(), 0);
+        meter.of(&topics[0]).add(Figure::ProducedRecords, 1);
+        tokio::time::sleep(Duration::from_secs(59)).await;
+        meter.of(&topics[0]).add(Figure::ProducedRecords, 1);
+        assert_eq!(shard.asked(), 0);
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        assert_eq!((shard.asked(), shard.produced()), (1, 2));
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn more_topics_than_one_report_takes_are_all_reported_and_accounts_without_counts_go() {
+        let many = REPORT_ITEMS + 5;
+        let (shard, topics) = Shard::with_topics(many);
+        let meter = meter(&shard);
+        topics.iter().for_each(|topic| meter.of(topic).add(Figure::ProducedRecords, 1));
+        meter.report().await;
+        assert_eq!((shard.asked(), shard.produced()), (2, many as u64));
+        assert_eq!(meter.locked().by_topic.len(), 0);
+        assert_eq!(meter.locked().topics.len(), TOPICS_NAMED);
+    }
+
+    #[tokio::test]
+    async fn what_is_counted_by_number_alone_is_its_topics_and_nobodys_once_that_is_deleted() {
+        let (shard, topics) = Shard::with_topics(1);
+        let meter = meter(&shard);
+        let mut counts = usage::UsageCounts::default();
+        counts.add(Figure::ProducedRecords, 9);
+        meter.add(topics[0].id, &counts).await;
+        meter.add(TopicId::new(ShardId(0), 77), &counts).await;
+        meter.close().await;
+        assert_eq!(shard.produced(), 9);
+    }
+
+    #[test]
+    fn beyond_the_bound_topics_share_a_label_and_keep_their_namespaces() {
+        let mut accounts = Accounts::default();
+        let namespace = NamespaceName::default_name();
+        let name = |n: usize| TopicName::new(&format!("t{n}")).unwrap();
+        let labels: Vec<_> = (0..=TOPICS_NAMED).map(|n| accounts.labels(&namespace, TopicId(n as u64 + 1), &name(n))).collect();
+        assert_eq!(labels[0], ("default".to_owned(), "t0".to_owned()));
+        assert_eq!(labels[TOPICS_NAMED], ("default".to_owned(), OTHERS.to_owned()));
+        assert_eq!(accounts.labels(&namespace, TopicId(1), &name(0)).1, "t0");
+    }
 }

@@ -68,6 +68,9 @@ impl Entropy for Counter {
     }
 }
 
+/// Usage is reported when a test asks for it: at a drain.
+const NEVER: Duration = Duration::from_secs(1 << 25);
+
 /// How a world is made.
 pub(crate) struct Setup {
     pub(crate) ingest: IngestConfig,
@@ -120,7 +123,7 @@ impl World {
             read_buffer_bytes: setup.read_buffer_bytes,
             receipt_keys: keys(),
             sql: SqlConfig::default(),
-            usage_interval: EngineConfig::USAGE_INTERVAL,
+            usage_interval: NEVER,
         };
         let engine = engine(&objects, &metadata, &ambient, &tasks, config).await;
         Self { engine, metadata, journal, objects, tasks, ambient }
@@ -156,7 +159,7 @@ impl World {
                 read_buffer_bytes,
                 receipt_keys: keys(),
                 sql: SqlConfig::default(),
-                usage_interval: EngineConfig::USAGE_INTERVAL,
+                usage_interval: NEVER,
             },
         )
         .await

@@ -218,7 +218,7 @@ pub(super) fn counted<T>(asked: Asked, outcome: &Result<T, StoreError>) {
     let kind = outcome.as_ref().err().map_or("ok", StoreError::kind);
     let class = meter::class(request.figure());
     counter!(
-        STORE_REQUESTS, "operation" => request.name(), "outcome" => kind, "class" => class, "purpose" => purpose, "role" => role
+        STORE_REQUESTS, "operation" => request.name(), "outcome" => kind, "class" => class, "purpose" => purpose, "sender" => role
     )
     .increment(1);
     meter::note_request(request.figure());

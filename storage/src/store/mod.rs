@@ -201,7 +201,7 @@ impl Store {
     }
 
     fn count_bytes(&self, direction: &'static str, figure: Figure, key: &str, bytes: u64) {
-        counter!(STORE_BYTES, "direction" => direction, "purpose" => meter::purpose(key), "role" => self.role).increment(bytes);
+        counter!(STORE_BYTES, "direction" => direction, "purpose" => meter::purpose(key), "sender" => self.role).increment(bytes);
         meter::note(figure, bytes);
     }
 
