@@ -18,6 +18,7 @@ use crate::commands::schema::SchemaArgs;
 use crate::commands::send::SendArgs;
 use crate::commands::sql::SqlArgs;
 use crate::commands::topic::TopicArgs;
+use crate::commands::usage::UsageArgs;
 use crate::commands::work::WorkArgs;
 use crate::roles::{CompactorArgs, DevArgs, GatewayArgs, MetadataArgs};
 
@@ -94,6 +95,8 @@ pub(crate) enum Command {
     Config(ConfigArgs),
     /// Estimate what a workload costs.
     Cost(CostArgs),
+    /// Show what a namespace and its topics used, and what it costs.
+    Usage(UsageArgs),
     /// Print completions for a shell.
     Completions {
         /// The shell.

@@ -149,6 +149,7 @@ impl Bench {
             read_buffer_bytes: EngineConfig::READ_BUFFER_BYTES,
             receipt_keys: ReceiptKeys::default(),
             sql: SqlConfig::default(),
+            usage_interval: EngineConfig::USAGE_INTERVAL,
         };
         let engine = Engine::start(config, parts, &tasks, stop.clone());
         Self { clock, ambient, metadata_store, commits, metadata, store, engine, tasks, stop }

@@ -36,5 +36,6 @@ mod engine {
     mod tails;
     mod topics;
     mod uploads;
+    mod usage;
     mod waits;
 }

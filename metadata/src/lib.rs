@@ -20,8 +20,10 @@ pub mod sqlite;
 pub mod store;
 mod supervisor;
 mod tenure;
+mod usage;
 
 pub use supervisor::rebuild;
+pub use usage::{Account, Meter};
 
 pub use node::{Followed, Metadata, News, Node, NodeConfig, NotDone, Roster};
 pub use peers::{Membership, NoPeers, Peers};

@@ -1,5 +1,7 @@
 //! Names of the metrics of this crate.
 
+use lakefall_queue::usage::Figure;
+
 /// Journal appends (groups), by shard owner.
 pub const GROUPS: &str = "lakefall_metadata_groups_total";
 /// Commands in a group.
@@ -42,3 +44,62 @@ pub const RPC_RETRIES: &str = "lakefall_metadata_rpc_retries_total";
 pub const RPC_RECONNECTS: &str = "lakefall_metadata_rpc_reconnects_total";
 /// Questions that were answered by an equal one's answer.
 pub const RPC_SHARED_QUERIES: &str = "lakefall_metadata_rpc_shared_queries_total";
+/// Reports of usage; label `outcome` (`ok`, or `failed`: reported again later).
+pub const USAGE_REPORTS: &str = "lakefall_usage_reports_total";
+
+/// What topics used, as it is reported; labels `tenant` (the namespace) and `topic`. A process names the first hundred topics and
+/// thousand namespaces that it meets; the others are `_other`, so that the sum of a namespace's topics is always the namespace's.
+/// Figures that several topics may share are in millionths.
+pub const USAGE_PRODUCED_RECORDS: &str = "lakefall_usage_produced_records_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_PRODUCED_BYTES: &str = "lakefall_usage_produced_bytes_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_STORED_BYTES: &str = "lakefall_usage_stored_bytes_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_READ_RECORDS: &str = "lakefall_usage_read_records_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_READ_BYTES: &str = "lakefall_usage_read_bytes_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_RECEIVED_MESSAGES: &str = "lakefall_usage_received_messages_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_RECEIVED_BYTES: &str = "lakefall_usage_received_bytes_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_QUEUE_REQUESTS: &str = "lakefall_usage_queue_requests_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_CACHE_HITS: &str = "lakefall_usage_cache_hits_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_CACHE_MISSES: &str = "lakefall_usage_cache_misses_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_STORE_WRITES: &str = "lakefall_usage_store_writes_millionths_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_STORE_READS: &str = "lakefall_usage_store_reads_millionths_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_STORE_DELETES: &str = "lakefall_usage_store_deletes_millionths_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_STORE_SENT_BYTES: &str = "lakefall_usage_store_sent_bytes_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_STORE_GOT_BYTES: &str = "lakefall_usage_store_got_bytes_total";
+/// See [`USAGE_PRODUCED_RECORDS`].
+pub const USAGE_COMMITS: &str = "lakefall_usage_commits_millionths_total";
+
+/// The metric of a figure of usage.
+pub fn usage(figure: Figure) -> &'static str {
+    match figure {
+        Figure::ProducedRecords => USAGE_PRODUCED_RECORDS,
+        Figure::ProducedBytes => USAGE_PRODUCED_BYTES,
+        Figure::StoredBytes => USAGE_STORED_BYTES,
+        Figure::ReadRecords => USAGE_READ_RECORDS,
+        Figure::ReadBytes => USAGE_READ_BYTES,
+        Figure::ReceivedMessages => USAGE_RECEIVED_MESSAGES,
+        Figure::ReceivedBytes => USAGE_RECEIVED_BYTES,
+        Figure::QueueRequests => USAGE_QUEUE_REQUESTS,
+        Figure::CacheHits => USAGE_CACHE_HITS,
+        Figure::CacheMisses => USAGE_CACHE_MISSES,
+        Figure::StoreWrites => USAGE_STORE_WRITES,
+        Figure::StoreReads => USAGE_STORE_READS,
+        Figure::StoreDeletes => USAGE_STORE_DELETES,
+        Figure::StoreSentBytes => USAGE_STORE_SENT_BYTES,
+        Figure::StoreGotBytes => USAGE_STORE_GOT_BYTES,
+        Figure::Commits => USAGE_COMMITS,
+    }
+}

@@ -33,3 +33,5 @@ mod random;
 mod schemas;
 #[path = "contract/sqlite.rs"]
 mod sqlite;
+#[path = "contract/usage.rs"]
+mod usage;

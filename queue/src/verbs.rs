@@ -21,6 +21,7 @@ use crate::sql::{Rows, Statement};
 use crate::time::Timestamp;
 use crate::topic::{Topic, TopicConfig, TopicDescription};
 use crate::trace::TraceContext;
+use crate::usage::UsageVerbs;
 
 /// On whose behalf a verb is called.
 #[derive(Clone, Debug)]
@@ -335,7 +336,7 @@ pub struct Request {
 /// Every verb is cancel-safe for the caller: dropping the future never leaves a half-done change, but a change that
 /// was handed over may still be applied.
 #[async_trait]
-pub trait Verbs: SchemaVerbs + Send + Sync + 'static {
+pub trait Verbs: SchemaVerbs + UsageVerbs + Send + Sync + 'static {
     /// The limits that rooms enforce while parsing, as they are now.
     fn limits(&self) -> Arc<Limits>;
 

@@ -18,6 +18,7 @@ use lakefall_queue::ledger::{
 use lakefall_queue::queue::{Binding, DeadLetter, Match, Ordering, Overflow, QueueConfig, QueueStart, Retry};
 use lakefall_queue::schema::{Compatibility, SchemaText, SchemaType};
 use lakefall_queue::topic::{Cleanup, Compression, Retention, TopicConfig, Urgency};
+use lakefall_queue::usage::{Figure, UsageCounts, UsageItem, UsageReport};
 use lakefall_queue::verbs::{CursorMove, Idempotency, Precondition, ProducerStamp};
 use lakefall_queue::{
     BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, ShardId, SubjectName, Timestamp,
@@ -292,6 +293,23 @@ fn version_1_schemas() -> JournalEntry {
     JournalEntry { shard: ShardId(3), seq: JournalSeq(1_000_004), epoch: Epoch(9), time: AT, commands }
 }
 
+/// What was added for usage.
+fn version_1_usage() -> JournalEntry {
+    let all: Vec<u64> = (1..=Figure::ALL.len() as u64).map(|n| n << 33).collect();
+    let item = |namespace: &str, topic, counts: &[u64]| UsageItem {
+        namespace: NamespaceName::new(namespace).unwrap(),
+        topic: TopicId::new(ShardId(3), topic),
+        counts: UsageCounts::from_list(counts),
+    };
+    let report = UsageReport {
+        reporter: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10,
+        sequence: u64::MAX,
+        items: vec![item("acme", 7, &all), item("other", 8, &[0, 0, 1])],
+    };
+    let commands = vec![Command::ReportUsage(Box::new(report))];
+    JournalEntry { shard: ShardId(3), seq: JournalSeq(1_000_005), epoch: Epoch(9), time: AT, commands }
+}
+
 /// What came with compaction.
 fn version_1_swap() -> JournalEntry {
     let (topic, segment) = (TopicId::new(ShardId(3), 7), |n: u128| SegmentId::mint(AT, n << 64));
@@ -331,6 +349,7 @@ fn the_frozen_journal_entries_of_version_1_decode_to_the_same_commands_and_back(
         ("journal_entry_v1_settles.hex", version_1_settles()),
         ("journal_entry_v1_swap.hex", version_1_swap()),
         ("journal_entry_v1_schemas.hex", version_1_schemas()),
+        ("journal_entry_v1_usage.hex", version_1_usage()),
     ];
     for (file, entry) in samples {
         let path = frozen(file);
@@ -347,7 +366,7 @@ fn the_frozen_journal_entries_of_version_1_decode_to_the_same_commands_and_back(
 /// A new command must be added to the sample: this match does not compile without it.
 #[test]
 fn the_sample_has_one_of_each_command() {
-    let mut found: Vec<u32> = [version_1(), version_1_queues(), version_1_swap(), version_1_schemas()]
+    let mut found: Vec<u32> = [version_1(), version_1_queues(), version_1_swap(), version_1_schemas(), version_1_usage()]
         .iter()
         .flat_map(|entry| &entry.commands)
         .map(|command| match command {
@@ -371,9 +390,10 @@ fn the_sample_has_one_of_each_command() {
             // Never journaled.
             Command::Claim(_) | Command::Unclaim { .. } => 0,
             Command::Schema(_) => 18,
+            Command::ReportUsage(_) => 19,
         })
         .collect();
     found.sort_unstable();
     found.dedup();
-    assert_eq!(found, (1..=18).collect::<Vec<_>>());
+    assert_eq!(found, (1..=19).collect::<Vec<_>>());
 }

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod bucket;
 pub mod cache;
+pub mod meter;
 pub mod metrics;
 pub mod parquet;
 pub mod segment;

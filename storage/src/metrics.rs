@@ -1,11 +1,15 @@
 //! The names of this crate's metrics. Labels never carry a tenant's data.
 
-/// Requests sent to the object store; labels `operation` (`put`, `get`, `head`, `list`, `delete`) and `outcome` (`ok`, or
-/// the kind of [`crate::store::StoreError`]). What a bucket bills by.
+/// Requests sent to the object store; labels `operation` (`put`, `get`, `head`, `list`, `delete`), `outcome` (`ok`, or the kind
+/// of [`crate::store::StoreError`]), `class` (`a`: writes and lists, `b`: reads, `free`: deletes), `purpose` (`segment`,
+/// `parquet`, `iceberg`, `mark`, `other`: what the object is for) and `sender` (`gateway`, `compactor`, `other`: the role that asks). What a
+/// bucket bills by.
 pub const STORE_REQUESTS: &str = "lakefall_store_requests_total";
 /// How long a request to a remote store took; label `operation`.
 pub const STORE_SECONDS: &str = "lakefall_store_request_seconds";
-/// Bytes sent to and got from the object store; label `direction` (`put`, `get`).
+/// Requests to the object store that were sent on behalf of no topic, like listings; label `class`. All others are in the usage.
+pub const STORE_UNATTRIBUTED: &str = "lakefall_store_unattributed_requests_total";
+/// Bytes sent to and got from the object store; labels `direction` (`put`, `get`), `purpose` and `sender`.
 pub const STORE_BYTES: &str = "lakefall_store_bytes_total";
 /// Failed requests that were worth repeating; labels `operation` and `outcome` (`sent`, or `refused` for want of budget).
 pub const STORE_REPEATS: &str = "lakefall_store_repeats_total";

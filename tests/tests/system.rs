@@ -33,6 +33,7 @@ mod system {
     mod sql;
     mod tables;
     mod upgrade;
+    mod usage;
 
     /// What the tests that also run on a cluster start (see `cluster.rs`).
     pub(crate) use lakefall_tests::Server as Subject;

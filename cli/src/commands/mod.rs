@@ -1,4 +1,5 @@
-//! One file for each command, and what they share: the client, the output. No command knows another.
+//! One file for each command, and what they share: the client, the output. No command knows another, but that
+//! `usage` goes by the prices of `cost`.
 
 pub(crate) mod bucket;
 mod client;
@@ -21,6 +22,7 @@ pub(crate) mod send;
 pub(crate) mod sql;
 mod stored;
 pub(crate) mod topic;
+pub(crate) mod usage;
 pub(crate) mod work;
 
 pub(crate) use client::{Client, segment};
@@ -62,6 +64,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Bench(args) => bench::bench(&args, &client()?, &mut output),
         Command::Config(args) => config::config(&args, &mut output),
         Command::Cost(args) => cost::cost(&args, &mut output),
+        Command::Usage(args) => usage::usage(&args, &client()?, &mut output),
         Command::Completions { shell } => completions::completions(shell, &mut output),
     }
 }

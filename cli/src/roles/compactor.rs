@@ -41,15 +41,16 @@ pub(crate) fn compactor(args: CompactorArgs) -> Result<(), Failure> {
 }
 
 async fn start(frame: Frame) -> Result<Started, Failure> {
-    let store = parts::open_store(&frame.config)?;
+    let store = parts::open_store(&frame.config)?.for_role("compactor");
     let metadata_stop = CancellationToken::new();
     let (metadata, ambient) = parts::connect_metadata(&frame, metadata_stop.clone()).await?;
     parts::start_collector(&frame.config, metadata.clone(), store.clone(), ambient.clone(), &frame.tasks);
-    parts::start_compactor(&frame, metadata, store, ambient);
-    // Nothing is under way that must be answered: the client goes with the first word of the stop.
+    let compacted = parts::start_compactor(&frame, metadata, store, ambient);
+    // Nothing is under way that must be answered: the client goes with the first word of the stop, and the last report.
     let stopping = frame.tasks.token();
     frame.tasks.spawn("metadata client", async move {
         stopping.cancelled().await;
+        compacted.cancelled().await;
         metadata_stop.cancel();
     });
     Ok(Started {

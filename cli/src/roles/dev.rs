@@ -50,6 +50,7 @@ async fn start(frame: Frame) -> Result<Started, Failure> {
     parts::create_folder(&config.data_dir)?;
     let receipt_keys = receipts::of_one_process(&config, &ambient)?;
     let store = parts::open_store(&config)?;
+    let background = store.clone().for_role("compactor");
     let node_stop = CancellationToken::new();
     let me = parts::replica(&ambient, IN_PROCESS.to_owned());
     let metadata = parts::open_metadata(&config, &me).await?;
@@ -59,9 +60,10 @@ async fn start(frame: Frame) -> Result<Started, Failure> {
         .map_err(parts::metadata_failure)?;
     until_ready(node.ready(), &tasks, parts::START, || "the metadata store did not answer".to_owned()).await?;
     let node = node as Arc<dyn Metadata>;
-    parts::start_collector(&config, Arc::clone(&node), store.clone(), ambient.clone(), &tasks);
-    parts::start_compactor(&frame, Arc::clone(&node), store.clone(), ambient.clone());
-    let address = frontend::start(&frame, Backend { metadata: node, store, receipt_keys, ambient, metadata_stop: node_stop }).await?;
+    parts::start_collector(&config, Arc::clone(&node), background.clone(), ambient.clone(), &tasks);
+    let compacted = parts::start_compactor(&frame, Arc::clone(&node), background, ambient.clone());
+    let backend = Backend { metadata: node, store, receipt_keys, ambient, metadata_stop: node_stop, compacted: Some(compacted) };
+    let address = frontend::start(&frame, backend).await?;
     let at = if address.port() == 8080 && address.ip().is_loopback() { String::new() } else { format!(" --url http://{address}") };
     Ok(Started {
         role: "Lakefall",

@@ -27,12 +27,15 @@ pub(super) struct Backend {
     pub(super) ambient: Ambient,
     /// Cancelled when nobody here asks the metadata service any more.
     pub(super) metadata_stop: CancellationToken,
+    /// Cancelled when the compactor of this process, if there is one, asks it no more either.
+    pub(super) compacted: Option<CancellationToken>,
 }
 
 /// Starts it and returns the address where the HTTP API listens, as soon as it takes requests.
 pub(super) async fn start(frame: &Frame, backend: Backend) -> Result<SocketAddr, Failure> {
     let Frame { config, live, tasks, .. } = frame;
-    let Backend { metadata, store, receipt_keys, ambient, metadata_stop } = backend;
+    let Backend { metadata, store, receipt_keys, ambient, metadata_stop, compacted } = backend;
+    let store = store.for_role("gateway");
     let cache = Arc::new(Cache::new(store.clone(), parts::cache_config(config)).await);
     let engine_stop = CancellationToken::new();
     let engine_parts = EngineParts { store, cache: Arc::clone(&cache), metadata, ambient: ambient.clone() };
@@ -61,6 +64,9 @@ pub(super) async fn start(frame: &Frame, backend: Backend) -> Result<SocketAddr,
         }
         engine.drain().await;
         engine_stop.cancel();
+        if let Some(compacted) = compacted {
+            compacted.cancelled().await;
+        }
         metadata_stop.cancel();
         cache.close().await;
         Ok(())

@@ -43,7 +43,7 @@ async fn start(frame: Frame, receipt_keys: ReceiptKeys) -> Result<Started, Failu
     let metadata_stop = CancellationToken::new();
     let (metadata, ambient) = parts::connect_metadata(&frame, metadata_stop.clone()).await?;
     let metadata = metadata as Arc<dyn Metadata>;
-    let address = frontend::start(&frame, Backend { metadata, store, receipt_keys, ambient, metadata_stop }).await?;
+    let address = frontend::start(&frame, Backend { metadata, store, receipt_keys, ambient, metadata_stop, compacted: None }).await?;
     Ok(Started {
         role: "Lakefall gateway",
         lines: vec![

@@ -264,12 +264,15 @@ pub(super) fn start_collector(config: &Config, metadata: Arc<dyn Metadata>, stor
     tasks.spawn_critical("collector", collector.run(tasks.token()));
 }
 
-/// Starts the compactor, if this process is to have one. It stops like the collector.
-pub(super) fn start_compactor(frame: &Frame, metadata: Arc<dyn Metadata>, store: Store, ambient: Ambient) {
+/// Starts the compactor, if this process is to have one. It stops like the collector, but for a last report of usage: what is
+/// returned is cancelled when it asks the metadata service no more.
+pub(super) fn start_compactor(frame: &Frame, metadata: Arc<dyn Metadata>, store: Store, ambient: Ambient) -> CancellationToken {
     let Frame { config, live, tasks, .. } = frame;
+    let ended = CancellationToken::new();
     let from = &config.compactor;
     if !from.enabled {
-        return;
+        ended.cancel();
+        return ended;
     }
     let settings = CompactorConfig {
         threads: from.threads,
@@ -278,6 +281,7 @@ pub(super) fn start_compactor(frame: &Frame, metadata: Arc<dyn Metadata>, store:
         roll_bytes: from.roll_bytes,
         delete_retention: Duration::from_secs(from.delete_retention_seconds),
         tables_root: config.store_url().ok().map(|url| url.to_string()),
+        usage_interval: Duration::from_millis(config.usage.report_interval_ms),
         ..CompactorConfig::default()
     };
     let columns = Arc::new(SchemaColumns::new(Arc::clone(&metadata)));
@@ -287,7 +291,13 @@ pub(super) fn start_compactor(frame: &Frame, metadata: Arc<dyn Metadata>, store:
         let (bound, most) = (bound.clone(), config.compactor.max_bytes_per_second);
         Ok(Box::new(move || bound.set(most)))
     });
-    tasks.spawn_critical("compactor", compactor.run(tasks.token()));
+    let (stop, over) = (tasks.token(), ended.clone().drop_guard());
+    tasks.spawn_critical("compactor", async move {
+        let done = compactor.run(stop).await;
+        drop(over);
+        done
+    });
+    ended
 }
 
 fn collector_config(config: &Config) -> CollectorConfig {
@@ -319,7 +329,14 @@ pub(super) fn engine_config(config: &Config, receipt_keys: ReceiptKeys) -> Resul
         max_rows: config.sql.max_rows,
         threads: config.sql.threads,
     };
-    Ok(EngineConfig { ingest, limits: config.limits.clone(), read_buffer_bytes: config.read.buffer_bytes, receipt_keys, sql })
+    Ok(EngineConfig {
+        ingest,
+        limits: config.limits.clone(),
+        read_buffer_bytes: config.read.buffer_bytes,
+        receipt_keys,
+        sql,
+        usage_interval: Duration::from_millis(config.usage.report_interval_ms),
+    })
 }
 
 /// Which requests are traced: none where nobody records.

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use lakefall_queue::ledger::{Compactable, Extent, NewExtent, ObjectLevel, RetiredExtent, Swap, SwapPart, Work};
+use lakefall_queue::usage::{Tally, UsageCounts};
 use lakefall_queue::{Offset, SegmentId, ShardId, Timestamp};
 use lakefall_service::failpoint;
 use lakefall_storage::batch::{DecodeContext, decode, walk};
+use lakefall_storage::meter::within;
 use lakefall_storage::parquet::{ChainDigest, ChainHash};
 use lakefall_storage::segment::{Segment, SegmentBuilder, SegmentIndex, take_over};
 use tokio::time::Instant;
@@ -48,12 +50,23 @@ impl Compactor {
         let planned = merges.objects;
         let work = async {
             for parts in &planned {
-                self.merge(shard, parts).await?;
+                let tally = Arc::<Tally>::default();
+                let merged = within(Arc::clone(&tally), self.merge(shard, parts)).await;
+                self.charge(parts, &tally.take()).await;
+                merged?;
             }
             Ok(())
         };
         self.claimed(shard, Work::Merge, work).await?;
         Ok((merges.due, true))
+    }
+
+    /// Shares what a merge took among the topics in it, by their bytes: whatever became of it, its requests were sent.
+    async fn charge(&self, parts: &[MergePart], whole: &UsageCounts) {
+        let weights: Vec<u64> = parts.iter().map(|part| plan::bytes(&part.extents)).collect();
+        for (part, counts) in parts.iter().zip(whole.shared(&weights)) {
+            self.usage.add(part.topic, &counts).await;
+        }
     }
 
     async fn plan_merges(&self, found: &Compactable) -> Result<Merges, CompactError> {

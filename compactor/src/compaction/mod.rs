@@ -28,7 +28,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakefall_metadata::Metadata;
+use lakefall_metadata::{Metadata, Meter};
 use lakefall_queue::ShardId;
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::error::Error;
@@ -68,6 +68,8 @@ pub struct CompactorConfig {
     /// What stands before a key for readers of tables, the store's URL. Topics are published as Iceberg tables under it. Default:
     /// they are not.
     pub tables_root: Option<String>,
+    /// How long what topics use is gathered before it is reported. Default 60 s.
+    pub usage_interval: Duration,
 }
 
 impl Default for CompactorConfig {
@@ -81,6 +83,7 @@ impl Default for CompactorConfig {
             lease: Duration::from_secs(60),
             delete_retention: Duration::from_secs(86_400),
             tables_root: None,
+            usage_interval: Duration::from_secs(60),
         }
     }
 }
@@ -157,6 +160,8 @@ pub struct Compactor {
     known_columns: columns::Known,
     progress: progress::Progress,
     looked: rounds::Looked,
+    /// Topics pay for what is read and written of them.
+    usage: Arc<Meter>,
 }
 
 impl Compactor {
@@ -164,6 +169,7 @@ impl Compactor {
     pub fn new(config: CompactorConfig, metadata: Arc<dyn Metadata>, store: Store, ambient: Ambient, columns: Arc<dyn Columns>) -> Self {
         Self {
             worker: ambient.entropy.draw(),
+            usage: Meter::new(Arc::clone(&metadata), &ambient, config.usage_interval),
             threads: Background::start("compaction", config.threads),
             pace: Arc::new(pace::Pace::new(config.max_bytes_per_second)),
             metadata,
@@ -189,8 +195,10 @@ impl Compactor {
         tokio::select! {
             () = self.keep_merging() => {}
             () = self.keep_rolling() => {}
+            _ = Arc::clone(&self.usage).run(stop.clone()) => {}
             () = stop.cancelled() => {}
         }
+        self.usage.close().await;
         Ok(())
     }
 

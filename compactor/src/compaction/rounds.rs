@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use lakefall_queue::ledger::{Claim, Compactable, CompactablePartition, SMALL_FILES, Work};
 use lakefall_queue::{PartitionIndex, ShardId, Timestamp, TopicId};
+use lakefall_storage::meter::within;
 
 use super::plan::{self, Due, Period};
 use super::progress::Backlog;
@@ -165,9 +166,10 @@ impl Compactor {
         if due != Due::Now && !(small && self.looked.may_find(partition, period.at(found.now))) {
             return Ok((earliest(if let Due::At(at) = due { Some(at) } else { None }, over), false));
         }
-        let did = self.claimed(shard, work, self.work_on(partition, &topic, found.now)).await?;
+        let account = self.usage.of(&topic);
+        let did = self.claimed(shard, work, within(account.tally(), self.work_on(partition, &topic, found.now))).await?;
         if did {
-            self.publish_table(&topic).await;
+            within(account.tally(), self.publish_table(&topic)).await;
         } else {
             self.looked.found_nothing(partition, period.at(found.now));
         }

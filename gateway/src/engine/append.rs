@@ -152,11 +152,13 @@ impl Engine {
             (Some(stamp), Some((partition, _))) if order.is_none() => Some(OrderKey::Producer(topic.id, *partition, stamp.id.clone())),
             _ => order,
         };
+        let account = self.usage.of(topic);
         let part = |(partition, records): (PartitionIndex, Vec<Record>)| {
             let dedup = claims(&records);
             let asks = conditional || !dedup.is_empty();
             let condition = asks.then(|| Box::new(SliceCondition { expect_offset, fencing_token, producer: producer.clone(), dedup }));
-            Part { topic: topic.id, partition, compression: topic.config.compression, records, condition }
+            let (topic, account, compression) = (topic.id, Arc::clone(&account), topic.config.compression);
+            Part { topic, account, partition, compression, records, condition }
         };
         Ok((parts.into_iter().map(part).collect(), layout, order))
     }

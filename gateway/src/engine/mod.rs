@@ -11,6 +11,7 @@ mod resources;
 mod schemas;
 mod streams;
 mod traced;
+mod usage;
 mod work;
 
 use std::convert::Infallible;
@@ -18,7 +19,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lakefall_metadata::Metadata;
+use lakefall_metadata::{Metadata, Meter};
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::error::Result;
 use lakefall_queue::ledger::{Command, Reply};
@@ -68,11 +69,15 @@ pub struct EngineConfig {
     pub receipt_keys: ReceiptKeys,
     /// What statements of SQL may use.
     pub sql: SqlConfig,
+    /// How long what topics use is gathered before it is reported.
+    pub usage_interval: Duration,
 }
 
 impl EngineConfig {
     /// 128 MiB: a few of the largest answers at once, or a thousand small ones.
     pub const READ_BUFFER_BYTES: usize = 128 << 20;
+    /// A minute.
+    pub const USAGE_INTERVAL: Duration = Duration::from_secs(60);
 }
 
 /// What the engine works with.
@@ -101,6 +106,7 @@ pub struct Engine {
     pub(crate) queues: Arc<Queues>,
     work: work::Work,
     sql: Sql,
+    usage: Arc<Meter>,
     pub(crate) ambient: Ambient,
 }
 
@@ -110,7 +116,10 @@ impl Engine {
         let EngineParts { store, cache, metadata, ambient } = parts;
         let topics = Arc::new(Topics::new(Arc::clone(&metadata)));
         let room = config.read_buffer_bytes;
-        let reader = Arc::new(Reader::new(Arc::clone(&metadata), Arc::clone(&cache), store.clone(), ambient.clone(), room));
+        let usage = Meter::new(Arc::clone(&metadata), &ambient, config.usage_interval);
+        tasks.spawn_critical::<_, Infallible>("usage", Arc::clone(&usage).run(stop.clone()));
+        let stored = (Arc::clone(&cache), store.clone());
+        let reader = Arc::new(Reader::new(Arc::clone(&metadata), stored, Arc::clone(&usage), ambient.clone(), room));
         let bell = Arc::new(Bell::new(Arc::clone(&metadata)));
         let listeners = Listeners { topics: Arc::clone(&topics), queues: Arc::clone(&bell) };
         let following = follow(Arc::clone(&reader.tails), listeners, Arc::clone(&metadata), stop.clone());
@@ -125,6 +134,7 @@ impl Engine {
             gate: gate.clone(),
             router: Arc::clone(&router),
             reader: Arc::clone(&reader),
+            usage: Arc::clone(&usage),
             ambient: ambient.clone(),
         };
         let operations = Operations::new(ambient.clone(), tasks.clone(), stop.clone());
@@ -143,6 +153,7 @@ impl Engine {
             streams: streams::Streams::default(),
             queues,
             sql: Sql::new(config.sql),
+            usage,
             ambient,
         })
     }
@@ -150,6 +161,7 @@ impl Engine {
     /// Takes no more records and returns when all that were taken are answered.
     pub async fn drain(&self) {
         self.ingest.drain().await;
+        self.usage.close().await;
     }
 
     pub(crate) async fn topic(&self, caller: &Caller, name: &TopicName) -> Result<Arc<Topic>> {

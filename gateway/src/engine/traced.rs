@@ -61,20 +61,15 @@ impl Engine {
     }
 
     pub(super) async fn read_traced(&self, caller: &Caller, read: Read) -> Result<Fetched> {
-        let Some(parent) = &caller.trace else { return self.read_once_or_again(caller, read).await };
+        let Some(parent) = &caller.trace else { return self.read_and_count(caller, read).await };
         let span = verb(caller, parent, READ, Some(read.topic.as_str()), []);
-        let fetched = Box::pin(self.read_once_or_again(caller, read).with_context(span.context())).await;
+        let fetched = Box::pin(self.read_and_count(caller, read).with_context(span.context())).await;
         if let Ok(fetched) = &fetched {
             span.set(COUNT, fetched.records.len() as i64);
             span.link(fetched.records.iter().filter_map(sent_in));
         }
         ended(Some(span), fetched.as_ref().err());
         fetched
-    }
-
-    async fn read_once_or_again(&self, caller: &Caller, read: Read) -> Result<Fetched> {
-        let (read, deadline) = (&read, tokio::time::Instant::now() + read.wait);
-        self.on_topic(caller, &read.topic, |topic| async move { self.reader.read(&topic, read, deadline).await }).await
     }
 
     pub(super) async fn receive_traced(&self, caller: &Caller, queue: &QueueName, receive: Receive) -> Result<Delivery> {

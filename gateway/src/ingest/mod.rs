@@ -5,6 +5,7 @@
 //! idle gateway has no timer running.
 
 mod admission;
+mod bill;
 mod build;
 mod commit;
 mod flush;
@@ -18,7 +19,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lakefall_metadata::Metadata;
+use lakefall_metadata::{Account, Metadata};
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{AtomOutcome, LayoutRun, Refusal, SettleMessages, SliceCondition};
@@ -62,6 +63,8 @@ pub struct IngestConfig {
 /// Records of one request for one partition.
 pub(crate) struct Part {
     pub(crate) topic: TopicId,
+    /// Where what the topic uses is counted.
+    pub(crate) account: Arc<Account>,
     pub(crate) partition: PartitionIndex,
     pub(crate) compression: Compression,
     pub(crate) records: Vec<Record>,

@@ -1,10 +1,13 @@
 //! The answers: what a segment's commit says is taken apart into what each of its requests is told.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use lakefall_metadata::Account;
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{AtomOutcome, Refusal, SliceOutcome};
+use lakefall_queue::usage::Figure;
 use lakefall_queue::verbs::Admission;
 use lakefall_queue::{Record, ShardId};
 use lakefall_service::failpoint;
@@ -12,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::build::{Built, Placement};
 use super::commit::Replies;
-use super::{OrderKey, PartOutcome, Settled, Shared, Submission};
+use super::{OrderKey, Part, PartOutcome, Settled, Shared, Submission};
 
 /// A request whose records are in a segment: what is needed to answer it. The records are let go of, so that what waits for
 /// its commit takes little memory; its room in the buffer is kept all the same.
@@ -21,20 +24,38 @@ pub(super) struct Pending {
     submitted: Duration,
     reply: oneshot::Sender<Result<Settled>>,
     admission: Admission,
+    parts: Vec<Sent>,
+}
+
+/// What a part of a request sent.
+struct Sent {
+    account: Arc<Account>,
     records: u64,
     bytes: u64,
 }
 
 impl From<Submission> for Pending {
     fn from(submission: Submission) -> Self {
-        let records = || submission.parts.iter().flat_map(|part| &part.records);
-        let (count, bytes) = (records().count() as u64, records().map(Record::payload_bytes).sum::<usize>() as u64);
-        let Submission { order, submitted, reply, admission, .. } = submission;
-        Self { order, submitted, reply, admission, records: count, bytes }
+        let Submission { parts, order, submitted, reply, admission, .. } = submission;
+        let sent = |part: Part| Sent {
+            records: part.records.len() as u64,
+            bytes: part.records.iter().map(Record::payload_bytes).sum::<usize>() as u64,
+            account: part.account,
+        };
+        Self { order, submitted, reply, admission, parts: parts.into_iter().map(sent).collect() }
     }
 }
 
 impl Pending {
+    /// Counts what was stored for its topics.
+    fn count(&self, settled: &Result<Settled>) {
+        let outcomes = settled.iter().flat_map(|settled| &settled.parts);
+        for (sent, _) in self.parts.iter().zip(outcomes).filter(|(_, outcome)| matches!(outcome, PartOutcome::Stored(_))) {
+            sent.account.add(Figure::ProducedRecords, sent.records);
+            sent.account.add(Figure::ProducedBytes, sent.bytes);
+        }
+    }
+
     fn answer(self, settled: Result<Settled>) {
         drop(self.admission);
         // The client may have gone; what was committed stays.
@@ -54,6 +75,7 @@ pub(super) fn settle(shared: &Shared, pending: Vec<Pending>, built: &Built, repl
         } else {
             outcome(&built.placements[index], built.atoms[index], replies)
         };
+        one.count(&settled);
         if is_refusal(&settled) {
             // What was stored before is answered as such, and the rest of its request is submitted again.
             if let Some(OrderKey::Stream(token)) = one.order
@@ -62,8 +84,8 @@ pub(super) fn settle(shared: &Shared, pending: Vec<Pending>, built: &Built, repl
                 shared.orders.poison(token);
             }
         } else {
-            records += one.records;
-            bytes += one.bytes;
+            records += one.parts.iter().map(|sent| sent.records).sum::<u64>();
+            bytes += one.parts.iter().map(|sent| sent.bytes).sum::<u64>();
             latency.record(now.saturating_sub(one.submitted).as_secs_f64());
         }
         one.answer(settled);

@@ -10,8 +10,10 @@ use lakefall_queue::error::{Error, Result};
 use lakefall_queue::planted::{self, Bug};
 use lakefall_service::trace::{FutureExt, context_of};
 use lakefall_service::{blocking, failpoint};
+use lakefall_storage::meter::within;
 use lakefall_storage::store::StoreError;
 
+use super::bill::Bill;
 use super::build::{Built, build};
 use super::commit::{COMMIT_FOR, commit, commit_later, withhold};
 use super::order::Turns;
@@ -36,7 +38,12 @@ pub(super) async fn run(shared: Arc<Shared>, submissions: Vec<Submission>, turns
 async fn carry(shared: Arc<Shared>, id: SegmentId, submissions: Vec<Submission>, mut turns: Turns) {
     let mut slot = Slot { shared: Arc::clone(&shared), uploading: true };
     let started = shared.ambient.clock.elapsed();
-    let (pending, stored) = store(&shared, id, submissions).await;
+    let mut bill = Bill::of(&submissions);
+    let (pending, stored) = within(bill.tally(), store(&shared, id, submissions)).await;
+    if let Ok(built) = &stored {
+        bill.built(built);
+    }
+    bill.uploaded();
     slot.uploaded(stored.is_ok());
     let left = (UPLOAD_FOR + COMMIT_FOR).saturating_sub(shared.ambient.clock.elapsed().saturating_sub(started));
     let stored = match (tokio::time::timeout(left, turns.mine()).await, stored) {
@@ -50,6 +57,7 @@ async fn carry(shared: Arc<Shared>, id: SegmentId, submissions: Vec<Submission>,
             let commits = std::mem::take(&mut built.commits);
             let replies =
                 if planted::is(Bug::AckBeforeCommit) { commit_later(&shared, commits).await } else { commit(&shared, commits).await };
+            bill.committed(&replies);
             settle(&shared, pending, &built, &replies, &poisoned);
         }
         Err(error) => refuse(&shared, pending, &error),

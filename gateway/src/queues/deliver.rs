@@ -122,6 +122,7 @@ pub(super) async fn deliver(mut handout: Handout, max_bytes: usize) -> Result<De
         Some(error) if messages.is_empty() => Err(error),
         _ => {
             count(&messages, handout.now);
+            queues.count_messages(&known, &messages);
             if !messages.is_empty() {
                 failpoint::hit("l2");
             }

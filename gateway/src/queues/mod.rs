@@ -23,6 +23,7 @@ mod request;
 mod scan;
 mod settle;
 mod shares;
+mod usage;
 mod wildcard;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakefall_metadata::Metadata;
+use lakefall_metadata::{Metadata, Meter};
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::error::{Error, Result};
 use lakefall_queue::ledger::{
@@ -36,6 +36,7 @@ pub(crate) struct Mover {
     pub(crate) gate: Gate,
     pub(crate) router: Arc<Router>,
     pub(crate) reader: Arc<Reader>,
+    pub(crate) usage: Arc<Meter>,
     pub(crate) ambient: Ambient,
 }
 
@@ -102,8 +103,15 @@ impl Mover {
         let bytes = records.iter().map(Record::payload_bytes).sum();
         let admission = self.gate.admit(bytes).await?;
         let Routed { parts, layout } = self.router.route(topic, None, records, idempotency.as_ref(), 0)?;
-        let part =
-            |(partition, records)| Part { topic: topic.id, partition, compression: topic.config.compression, records, condition: None };
+        let (account, compression) = (self.usage.of(topic), topic.config.compression);
+        let part = |(partition, records)| Part {
+            topic: topic.id,
+            account: Arc::clone(&account),
+            partition,
+            compression,
+            records,
+            condition: None,
+        };
         let parts = parts.into_iter().map(part).collect();
         let binding = Binding { namespace: topic.namespace.clone(), idempotency, layout, cursors: Vec::new(), settles: vec![settles] };
         let (reply, settled) = oneshot::channel();

@@ -35,6 +35,8 @@ impl Queues {
     pub(crate) async fn receive(self: &Arc<Self>, caller: &Caller, name: &QueueName, receive: Receive) -> Result<Delivery> {
         check(&receive)?;
         let deadline = Instant::now() + if receive.wait.is_zero() { LOOK_FOR } else { receive.wait };
+        let known = self.known(caller, name).await?;
+        self.count_request(&known);
         loop {
             let known = self.known(caller, name).await?;
             // The desk is let go of before records are read: its dispatcher may leave meanwhile, and is to be the last.
@@ -93,6 +95,7 @@ impl Queues {
         if known.queue.sources.is_empty() {
             return Err(Error::QueueWithoutTopic(name.clone()));
         }
+        self.count_request(&known);
         let peeked = match self.mover.metadata.query(known.queue.id.shard(), Query::QueuePeek(known.queue.id, max)).await? {
             Answer::QueuePeek(peeked) => peeked,
             other => return Err(Error::Internal(format!("asked for messages of a queue, got {other:?}"))),

@@ -35,6 +35,7 @@ impl Queues {
         let receipts: Vec<Option<Receipt>> = settlements.iter().map(|one| self.receipts.open(&one.receipt).ok()).collect();
         let good: Vec<Receipt> = receipts.iter().flatten().copied().collect();
         let mut known = self.known_to(caller, name, &good).await?;
+        self.count_request(&known);
         let mut answers = self.settle_once(&known, &settlements, &receipts).await;
         for _ in 1..TRIES {
             let stale = |(_, answer): &(usize, &Settled)| matches!(answer, Settled::Failed(Error::QueueChanged(_)));

@@ -14,7 +14,7 @@ mod wait;
 
 use std::sync::Arc;
 
-use lakefall_metadata::Metadata;
+use lakefall_metadata::{Metadata, Meter};
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::error::Error;
 use lakefall_queue::ledger::{Extent, Located, Refusal};
@@ -23,6 +23,7 @@ use lakefall_queue::verbs::{Position, Start};
 use lakefall_queue::{Offset, PartitionIndex, TopicId};
 use lakefall_service::Background;
 use lakefall_storage::cache::Cache;
+use lakefall_storage::meter::within;
 use lakefall_storage::store::Store;
 
 pub(crate) use asks::ASK_FOR;
@@ -49,6 +50,8 @@ pub(crate) struct Reader {
     kept: Kept,
     /// Decodes what is old, so that replays take no time from the tail.
     replays: Background,
+    /// Whose topics are read pay for it.
+    usage: Arc<Meter>,
     ambient: Ambient,
 }
 
@@ -116,13 +119,19 @@ impl From<At> for Position {
 
 impl Reader {
     /// `room_bytes`: what all answers together may occupy.
-    pub(crate) fn new(metadata: Arc<dyn Metadata>, cache: Arc<Cache>, store: Store, ambient: Ambient, room_bytes: usize) -> Self {
+    pub(crate) fn new(
+        metadata: Arc<dyn Metadata>,
+        (cache, store): (Arc<Cache>, Store),
+        usage: Arc<Meter>,
+        ambient: Ambient,
+        room_bytes: usize,
+    ) -> Self {
         let locations = Locations::new(ambient.clone());
         let asks = Asks::new(metadata, Arc::clone(&locations));
         let tails = Arc::new(Tails::new(Arc::clone(&locations)));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let replays = Background::start("replay", cores);
-        Self { asks, cache, store, tails, locations, room: Room::new(room_bytes), kept: Kept::default(), replays, ambient }
+        Self { asks, cache, store, tails, locations, room: Room::new(room_bytes), kept: Kept::default(), replays, usage, ambient }
     }
 
     /// The topic changed: nothing that was remembered of its records is believed.
@@ -198,7 +207,7 @@ impl Reader {
     pub(crate) async fn positions(&self, topic: &Topic, partitions: &[PartitionIndex], start: Start) -> Result<Vec<Position>, Failure> {
         let resolved = if matches!(start, Start::Offset(_)) { Start::Latest } else { start };
         let from: Vec<(PartitionIndex, Start)> = partitions.iter().map(|partition| (*partition, resolved)).collect();
-        let mut places = self.places(topic, &from).await?;
+        let mut places = within(self.usage.of(topic).tally(), self.places(topic, &from)).await?;
         if let Start::Offset(next) = start {
             places.iter_mut().for_each(|at| at.next = next);
         }

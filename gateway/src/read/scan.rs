@@ -12,6 +12,7 @@ use lakefall_queue::ledger::Extent;
 use lakefall_queue::topic::Topic;
 use lakefall_queue::{Offset, PartitionIndex, StoredRecord};
 use lakefall_storage::cache::Pool;
+use lakefall_storage::meter::within;
 
 use super::asks::Question;
 use super::columns::place;
@@ -85,18 +86,31 @@ impl Reader {
             if from >= extent.end() {
                 return Ok(None);
             }
-            let before = cursor.clone();
-            let (records, next) = match reader.batch(&topic, partition, &extent, &mut cursor, from).await {
-                Err(Failure::Refused(error @ Error::DataUnavailable { .. })) => {
-                    reader.renew(&extent, error).await?;
-                    cursor = before;
-                    reader.batch(&topic, partition, &extent, &mut cursor, from).await.map_err(Failure::into_error)?
-                }
-                read => read.map_err(Failure::into_error)?,
-            };
+            let tally = reader.usage.of(&topic).tally();
+            let (records, next) = within(tally, reader.batch_or_again(&topic, partition, &extent, &mut cursor, from)).await?;
             Ok(Some((records, (reader, topic, cursor, next))))
         });
         batches.boxed()
+    }
+
+    /// A batch; where the cache has it damaged, anew.
+    async fn batch_or_again(
+        &self,
+        topic: &Topic,
+        partition: PartitionIndex,
+        extent: &Extent,
+        cursor: &mut BatchCursor,
+        from: Offset,
+    ) -> Result<(Vec<StoredRecord>, Offset)> {
+        let before = cursor.clone();
+        match self.batch(topic, partition, extent, cursor, from).await {
+            Err(Failure::Refused(error @ Error::DataUnavailable { .. })) => {
+                self.renew(extent, error).await?;
+                *cursor = before;
+                self.batch(topic, partition, extent, cursor, from).await.map_err(Failure::into_error)
+            }
+            read => read.map_err(Failure::into_error),
+        }
     }
 
     async fn batch(
@@ -123,6 +137,6 @@ impl Reader {
             read.map_err(|error| unreadable(extent, &error))
         });
         let read: Vec<_> = read.collect();
-        futures::stream::iter(read).buffered(RANGES_AT_ONCE).try_collect().await
+        within(self.usage.of(topic).tally(), futures::stream::iter(read).buffered(RANGES_AT_ONCE).try_collect()).await
     }
 }

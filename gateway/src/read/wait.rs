@@ -7,6 +7,7 @@ use lakefall_queue::StoredRecord;
 use lakefall_queue::error::Error;
 use lakefall_queue::topic::Topic;
 use lakefall_queue::verbs::{Admission, Fetched, Position, Read};
+use lakefall_storage::meter::within;
 use tokio::time::Instant;
 
 use super::pass::Pass;
@@ -18,6 +19,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 impl Reader {
     /// Reads until there is a record, or `deadline`.
     pub(crate) async fn read(&self, topic: &Topic, read: &Read, deadline: Instant) -> Result<Fetched, Failure> {
+        within(self.usage.of(topic).tally(), self.read_until(topic, read, deadline)).await
+    }
+
+    async fn read_until(&self, topic: &Topic, read: &Read, deadline: Instant) -> Result<Fetched, Failure> {
         // Subscribed before anything is located: what is appended in between is not missed.
         let mut tail = (!read.wait.is_zero()).then(|| self.tails.watch(topic.id));
         let (mut at, mut pause) = (Vec::new(), PAUSE.0);

@@ -52,6 +52,7 @@ impl Cluster {
             read_buffer_bytes,
             receipt_keys: ReceiptKeys::default(),
             sql: SqlConfig::default(),
+            usage_interval: EngineConfig::USAGE_INTERVAL,
         };
         (engine(&self.objects, &metadata, &system_ambient(), &self.tasks, config).await, metadata)
     }

@@ -68,6 +68,9 @@ impl Entropy for Counter {
     }
 }
 
+/// Usage is reported when a test asks for it: at a drain.
+const NEVER: Duration = Duration::from_secs(1 << 25);
+
 /// How a world is made.
 pub(crate) struct Setup {
     pub(crate) ingest: IngestConfig,
@@ -120,6 +123,7 @@ impl World {
             read_buffer_bytes: setup.read_buffer_bytes,
             receipt_keys: keys(),
             sql: SqlConfig::default(),
+            usage_interval: NEVER,
         };
         let engine = engine(&objects, &metadata, &ambient, &tasks, config).await;
         Self { engine, metadata, journal, objects, tasks, ambient }
@@ -149,7 +153,14 @@ impl World {
             metadata,
             &ambient,
             &self.tasks,
-            EngineConfig { ingest, limits: Limits::default(), read_buffer_bytes, receipt_keys: keys(), sql: SqlConfig::default() },
+            EngineConfig {
+                ingest,
+                limits: Limits::default(),
+                read_buffer_bytes,
+                receipt_keys: keys(),
+                sql: SqlConfig::default(),
+                usage_interval: NEVER,
+            },
         )
         .await
     }

@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
 
 use super::text::original;
-use super::{queues, schemas};
+use super::{queues, schemas, usage};
 
 /// The last checkpoint, if there is one.
 pub(super) async fn shard_row(db: &mut PgConnection, shard: ShardId) -> Result<Option<ShardRow>, sqlx::Error> {
@@ -28,7 +28,7 @@ pub(super) async fn shard_row(db: &mut PgConnection, shard: ShardId) -> Result<O
 /// Every row of a shard but its extents.
 pub(super) async fn rows(db: &mut PgConnection, shard: ShardId) -> Result<Vec<Row>, sqlx::Error> {
     let mut rows = Vec::new();
-    for (sql, read) in LOADS.iter().chain(queues::LOADS).chain(schemas::LOADS) {
+    for (sql, read) in LOADS.iter().chain(queues::LOADS).chain(schemas::LOADS).chain(usage::LOADS) {
         let mut found = sqlx::query(*sql).bind(shard.0 as i32).fetch(&mut *db);
         while let Some(row) = found.try_next().await? {
             rows.push(read(&row)?);
@@ -49,7 +49,7 @@ fn text(row: &PgRow, column: usize) -> Result<String, sqlx::Error> {
     row.try_get(column).map(original)
 }
 
-fn uuid(row: &PgRow, column: usize) -> Result<bytes::Bytes, sqlx::Error> {
+pub(super) fn uuid(row: &PgRow, column: usize) -> Result<bytes::Bytes, sqlx::Error> {
     row.try_get::<Uuid, _>(column).map(|id| bytes::Bytes::copy_from_slice(id.as_bytes()))
 }
 

@@ -22,6 +22,7 @@ mod queues;
 mod schema;
 mod schemas;
 mod text;
+mod usage;
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Postgres};
 
 use super::text::stored;
-use super::{queues, schemas};
+use super::{queues, schemas, usage};
 
 pub(super) type Query = sqlx::query::Query<'static, Postgres, PgArguments>;
 
@@ -167,6 +167,7 @@ pub(super) async fn put_rows(db: &mut PgConnection, shard: ShardId, checkpoint: 
             Row::Idempotency(w) => puts.idempotency.push(w),
             // Those have a file of their own.
             Row::Queue(_) | Row::QueuePartition(_) | Row::QueueBlock(_) | Row::Subject(_) | Row::Schema(_) => {}
+            Row::Usage(_) | Row::UsageReporter(_) => {}
         }
     }
     put(db, &puts.namespaces, |rows| namespaces(shard, rows)).await?;
@@ -178,7 +179,8 @@ pub(super) async fn put_rows(db: &mut PgConnection, shard: ShardId, checkpoint: 
     put(db, &puts.dedup, |rows| dedup(shard, rows)).await?;
     put(db, &puts.idempotency, |rows| idempotency(shard, rows)).await?;
     queues::put_rows(db, shard, checkpoint).await?;
-    schemas::put_rows(db, shard, checkpoint).await
+    schemas::put_rows(db, shard, checkpoint).await?;
+    usage::put_rows(db, shard, checkpoint).await
 }
 
 /// Runs a statement for each portion of the rows.
@@ -299,6 +301,7 @@ pub(super) async fn delete_rows(db: &mut PgConnection, shard: ShardId, keys: &[R
             RowKey::Dedup(topic, hash) => hashes.push((topic.0 as i64, Uuid::from_u128(*hash))),
             RowKey::Idempotency(namespace, key) => idempotency.push((namespace.to_string(), stored(key))),
             RowKey::Queue(_) | RowKey::QueuePartition(..) | RowKey::QueueBlock(..) | RowKey::Subject(_) | RowKey::Schema(..) => {}
+            RowKey::Usage(_) | RowKey::UsageReporter(_) => {}
         }
     }
     put(db, &names, |rows| query(NAMESPACES.delete(), shard).bind(rows.to_vec())).await?;
@@ -321,5 +324,6 @@ pub(super) async fn delete_rows(db: &mut PgConnection, shard: ShardId, keys: &[R
     })
     .await?;
     queues::delete_rows(db, shard, keys).await?;
-    schemas::delete_rows(db, shard, keys).await
+    schemas::delete_rows(db, shard, keys).await?;
+    usage::delete_rows(db, shard, keys).await
 }

@@ -10,9 +10,9 @@ use super::journal::SLOTS;
 use crate::store::StoreError;
 
 /// The schema that this program's migrations make.
-pub const SCHEMA: i32 = 4;
+pub const SCHEMA: i32 = 5;
 /// The oldest schema that it works on.
-const OLDEST_SCHEMA: i32 = 4;
+const OLDEST_SCHEMA: i32 = 5;
 
 /// Any number that others are unlikely to use: pg_advisory_lock has one space for the whole database.
 const MIGRATING: i64 = 0x6c61_6b65_6661_6c6c;
@@ -26,6 +26,7 @@ fn migrations() -> Migrator {
         simple(2, "queues", include_str!("../../migrations/0002_queues.sql")),
         simple(3, "compaction", include_str!("../../migrations/0003_compaction.sql")),
         simple(4, "schemas", include_str!("../../migrations/0004_schemas.sql")),
+        simple(5, "usage", include_str!("../../migrations/0005_usage.sql")),
     ]);
     // Those of a newer program; whether this one can work with them is for `check` to say.
     migrator.set_ignore_missing(true);

@@ -9,6 +9,7 @@ mod journal;
 mod rows;
 mod schemas;
 mod tables;
+mod usage;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use prost::Message;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Row as _, Sqlite, SqliteConnection};
 
-use super::{schemas, store_error};
+use super::{schemas, store_error, usage};
 use crate::queues;
 use crate::store::StoreError;
 
@@ -107,6 +107,8 @@ pub(super) async fn put_row(tx: &mut SqliteConnection, shard: ShardId, row: &Row
             .bind(queues::block_state(w)),
         Row::Subject(w) => schemas::put_subject(shard, w),
         Row::Schema(w) => schemas::put_schema(shard, w),
+        Row::Usage(w) => usage::put_usage(shard, w),
+        Row::UsageReporter(w) => usage::put_reporter(shard, w),
     };
     query.execute(tx).await.map(|_| ())
 }
@@ -153,6 +155,8 @@ pub(super) async fn delete_row(tx: &mut SqliteConnection, shard: ShardId, key: &
         }
         RowKey::Subject((namespace, name)) => schemas::delete_subject(shard, namespace, name),
         RowKey::Schema((namespace, subject), version) => schemas::delete_schema(shard, namespace, subject, *version),
+        RowKey::Usage(key) => usage::delete_usage(shard, key),
+        RowKey::UsageReporter(reporter) => usage::delete_reporter(shard, *reporter),
     };
     query.execute(tx).await.map(|_| ())
 }
@@ -161,7 +165,7 @@ pub(super) async fn delete_row(tx: &mut SqliteConnection, shard: ShardId, key: &
 pub(super) async fn load_rows(tx: &mut SqliteConnection, shard: ShardId) -> Result<Vec<Row>, StoreError> {
     // A database that was last written by an earlier program, and is only looked at, may have no such tables.
     let mut loads = LOADS.to_vec();
-    for (table, more) in [("queue_blocks", QUEUE_LOADS), ("schemas", schemas::LOADS)] {
+    for (table, more) in [("queue_blocks", QUEUE_LOADS), ("schemas", schemas::LOADS), ("usage_reporters", usage::LOADS)] {
         let known = sqlx::query("SELECT 1 FROM sqlite_schema WHERE name = ?1").bind(table).fetch_optional(&mut *tx).await;
         if known.map_err(store_error)?.is_some() {
             loads.extend_from_slice(more);

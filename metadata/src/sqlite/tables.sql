@@ -78,3 +78,13 @@ CREATE TABLE IF NOT EXISTS schemas (
     created_ms INTEGER NOT NULL, definition BLOB NOT NULL,
     PRIMARY KEY (shard, namespace, subject, version)
 );
+-- `topic`: 0, the whole namespace; `grain`: 0, an hour, 1, a day; `counts`: protobuf (UsageRow, with the fields empty that have columns).
+CREATE TABLE IF NOT EXISTS usage (
+    shard INTEGER NOT NULL, namespace TEXT NOT NULL, topic INTEGER NOT NULL, grain INTEGER NOT NULL, start_ms INTEGER NOT NULL,
+    counts BLOB NOT NULL,
+    PRIMARY KEY (shard, namespace, topic, grain, start_ms)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS usage_reporters (
+    shard INTEGER NOT NULL, reporter BLOB NOT NULL, sequence INTEGER NOT NULL, seen_ms INTEGER NOT NULL,
+    PRIMARY KEY (shard, reporter)
+) WITHOUT ROWID;

@@ -74,6 +74,8 @@ fn kind(row: &Row) -> usize {
         Row::QueueBlock(_) => 10,
         Row::Subject(_) => 11,
         Row::Schema(_) => 12,
+        Row::Usage(_) => 13,
+        Row::UsageReporter(_) => 14,
     }
 }
 

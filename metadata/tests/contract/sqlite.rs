@@ -132,7 +132,7 @@ async fn a_store_from_before_queues_is_looked_at_as_it_is_and_gets_their_tables_
     drop(first);
     let url = format!("sqlite://{}", path.display());
     let database = sqlx::SqlitePool::connect(&url).await.unwrap();
-    for table in ["queues", "queue_partitions", "queue_blocks", "subjects", "schemas"] {
+    for table in ["queues", "queue_partitions", "queue_blocks", "subjects", "schemas", "usage", "usage_reporters"] {
         sqlx::query(sqlx::AssertSqlSafe(format!("DROP TABLE {table}"))).execute(&database).await.unwrap();
     }
     database.close().await;

@@ -13,7 +13,7 @@ use lakefall_servers::Postgres;
 use lakefall_service::system_ambient;
 use tempfile::TempDir;
 
-use crate::{checkpoints, extents, journal, leases, queues, schemas};
+use crate::{checkpoints, extents, journal, leases, queues, schemas, usage};
 
 /// A lease that does not end during a test.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
@@ -161,6 +161,8 @@ contract! {
         queues::more_blocks_than_a_statement_takes_are_all_written
         schemas::rows_of_schemas_are_written_replaced_and_deleted
         schemas::many_large_schemas_are_all_written
+        usage::rows_of_usage_are_written_added_to_and_deleted
+        usage::more_rows_of_usage_than_a_statement_takes_are_all_written
         extents::a_scan_begins_with_the_extent_that_holds_the_offset
         extents::a_scan_ends_below_its_bound
         extents::a_scan_stops_at_its_byte_budget_after_at_least_one_extent

@@ -14,6 +14,7 @@ use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, QueueId, Queu
 use crate::queue::Queue;
 use crate::time::Timestamp;
 use crate::topic::{Topic, TopicConfig};
+use crate::usage::UsageReport;
 use crate::verbs::{AckRange, Cursor, CursorMove, Idempotency, Namespace, Precondition, ProducerStamp};
 
 /// A change of a shard's state.
@@ -59,6 +60,8 @@ pub enum Command {
     Unclaim { worker: u128, works: Vec<Work> },
     /// Changes the schemas of a subject.
     Schema(Box<SchemaCommand>),
+    /// Counts what a process saw used; a second one of the same number counts nothing.
+    ReportUsage(Box<UsageReport>),
 }
 
 /// A segment that is stored, and what it proposes.

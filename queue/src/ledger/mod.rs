@@ -34,6 +34,8 @@ mod rows;
 mod schema_codec;
 mod schemas;
 mod topics;
+mod usage;
+mod usage_codec;
 mod windows;
 pub mod wire;
 
@@ -44,12 +46,13 @@ pub use command::*;
 pub use compaction::{Claim, ClaimWork, Compactable, CompactablePartition, NewExtent, SMALL_FILES, Swap, SwapPart, Work};
 pub use entry::{EntryError, JournalEntry};
 pub use key::object_key;
-pub use objects::COMMIT_WINDOW;
+pub use objects::{COMMIT_WINDOW, ObjectStatus};
 pub use partition::Partition;
-pub use query::{Answer, JournalPosition, Located, ObjectStatus, Query, Reclaimable};
+pub use query::{Answer, JournalPosition, Located, Query, Reclaimable};
 pub use queues::*;
 pub use rows::{Checkpoint, Row, RowKey, ShardRow, proto};
 pub use schemas::{SchemaAnswer, SchemaCommand, SchemaQuery, SchemaReply};
+pub use usage::{UsageAnswer, UsageQuery};
 pub use windows::IDEMPOTENCY_WINDOW;
 
 use crate::error::{Error, Result};
@@ -85,7 +88,10 @@ pub struct Ledger {
     compactable: BTreeSet<PartitionKey>,
     /// There was a swap or a schema once: rows are not all what the first programs knew.
     has_later_rows: bool,
+    /// Usage was reported once.
+    has_usage: bool,
     schemas: schemas::Schemas,
+    usage: usage::UsageState,
     dirty: BTreeSet<RowKey>,
     notices: Vec<Notice>,
 }
@@ -151,7 +157,9 @@ impl Ledger {
             claims: compaction::Claims::default(),
             compactable: BTreeSet::new(),
             has_later_rows: false,
+            has_usage: false,
             schemas: schemas::Schemas::default(),
+            usage: usage::UsageState::default(),
             dirty: BTreeSet::new(),
             notices: Vec::new(),
         }
@@ -205,6 +213,7 @@ impl Ledger {
             Command::Claim(claim) => self.claim(claim, now),
             Command::Unclaim { worker, works } => self.unclaim(*worker, works),
             Command::Schema(command) => self.change_schemas(command, now),
+            Command::ReportUsage(report) => self.report_usage(report, now),
         }
     }
 
@@ -247,6 +256,7 @@ impl Ledger {
         self.dedup.expire(now, &mut self.dirty);
         self.idempotency.expire(now, &mut self.dirty);
         self.objects.expire_answers(now, &mut self.dirty);
+        self.usage.expire(now, &mut self.dirty);
     }
 
     fn put_namespace(&mut self, name: &NamespaceName, description: &str, condition: Precondition, now: Timestamp) -> Result<Reply> {
@@ -286,6 +296,7 @@ impl Ledger {
         }
         self.namespaces.remove(name);
         self.idempotency.forget_namespace(name, &mut self.dirty);
+        self.usage.forget_namespace(name, &mut self.dirty);
         self.dirty.insert(RowKey::Namespace(name.clone()));
         Ok(Reply::Done)
     }

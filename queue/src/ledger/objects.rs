@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Applied, CommitReply, Ledger, ObjectStatus, Reply, RetiredExtent, RowKey};
+use super::{Applied, CommitReply, Ledger, Reply, RetiredExtent, RowKey};
 use crate::error::{Error, Result};
 use crate::id::{PartitionIndex, SegmentId, TopicId};
 use crate::time::Timestamp;
@@ -12,6 +12,39 @@ use crate::time::Timestamp;
 /// How long a commit's answer is kept for its repetition (L3), and how old a segment may be when it is committed: a
 /// gateway gives up long before.
 pub const COMMIT_WINDOW: Duration = Duration::from_secs(300);
+
+/// An object as this shard sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectStatus {
+    /// Which one.
+    pub id: SegmentId,
+    /// Its bytes; 0 when it was refused before it was seen.
+    pub size: u64,
+    /// Extents of this shard that lie in it.
+    pub live_extents: u32,
+    /// When the last of them went, or the object was refused.
+    pub released_at: Option<Timestamp>,
+    /// The key of a Parquet file; others have theirs by their id.
+    pub key: Option<Arc<str>>,
+}
+
+impl ObjectStatus {
+    /// Where it is kept.
+    pub fn key(&self) -> String {
+        self.key.as_deref().map_or_else(|| self.id.key(), ToOwned::to_owned)
+    }
+
+    /// Whether this shard let go of the object, or refused it, more than a grace ago: as far as it goes, the object may be deleted.
+    pub fn let_go(&self, grace: Duration, now: Timestamp) -> bool {
+        self.live_extents == 0 && self.released_at.is_some_and(|at| at.plus(grace) < now)
+    }
+
+    /// Whether this shard refused the object without ever having been asked to take it. Only such a refusal leaves an object of
+    /// which no size is known.
+    pub fn was_refused_unseen(&self) -> bool {
+        self.live_extents == 0 && self.size == 0 && self.released_at.is_some()
+    }
+}
 
 /// An object that this shard took part of, or refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

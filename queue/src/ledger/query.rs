@@ -83,6 +83,8 @@ pub enum Query {
     Position,
     /// Schemas.
     Schema(Box<SchemaQuery>),
+    /// What a namespace or topic uses.
+    Usage(Box<UsageQuery>),
     /// One queue.
     Queue(NamespaceName, QueueName),
     /// A namespace's queues by name.
@@ -137,6 +139,8 @@ pub enum Answer {
     Position(JournalPosition),
     /// To `Schema`.
     Schema(Box<SchemaAnswer>),
+    /// To `Usage`.
+    Usage(Box<UsageAnswer>),
     /// To `Queue`.
     Queue(Box<Queue>),
     /// To `Queues`.
@@ -192,39 +196,6 @@ pub struct Reclaimable {
     pub waiting: usize,
     /// When the next of those is due, if any is to come.
     pub next_release: Option<Timestamp>,
-}
-
-/// An object as this shard sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectStatus {
-    /// Which one.
-    pub id: SegmentId,
-    /// Its bytes; 0 when it was refused before it was seen.
-    pub size: u64,
-    /// Extents of this shard that lie in it.
-    pub live_extents: u32,
-    /// When the last of them went, or the object was refused.
-    pub released_at: Option<Timestamp>,
-    /// The key of a Parquet file; others have theirs by their id.
-    pub key: Option<Arc<str>>,
-}
-
-impl ObjectStatus {
-    /// Where it is kept.
-    pub fn key(&self) -> String {
-        self.key.as_deref().map_or_else(|| self.id.key(), ToOwned::to_owned)
-    }
-
-    /// Whether this shard let go of the object, or refused it, more than a grace ago: as far as it goes, the object may be deleted.
-    pub fn let_go(&self, grace: Duration, now: Timestamp) -> bool {
-        self.live_extents == 0 && self.released_at.is_some_and(|at| at.plus(grace) < now)
-    }
-
-    /// Whether this shard refused the object without ever having been asked to take it. Only such a refusal leaves an object of
-    /// which no size is known.
-    pub fn was_refused_unseen(&self) -> bool {
-        self.live_extents == 0 && self.size == 0 && self.released_at.is_some()
-    }
 }
 
 impl Ledger {
@@ -286,6 +257,7 @@ impl Ledger {
                 Ok(Answer::Queues(paged(page, of, |queue| queue.name.to_string())))
             }
             Query::Schema(query) => self.query_schemas(query).map(|answer| Answer::Schema(Box::new(answer))),
+            Query::Usage(query) => self.query_usage(query).map(|answer| Answer::Usage(Box::new(answer))),
             Query::QueueNumbers(queue) => self.queue_numbers(*queue),
             Query::QueuePeek(queue, most) => self.queue_peek(*queue, *most),
             Query::QueueLeases(leases) => Ok(self.queue_leases(leases)),

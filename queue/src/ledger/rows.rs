@@ -14,6 +14,7 @@ use super::queue_codec::{queue_from_proto, queue_to_proto};
 use super::queues::QueueRows;
 use super::reply_codec::{acks_from_proto, acks_to_proto, reply_from_proto, reply_to_proto};
 use super::schema_codec::{schema_key, subject_key};
+use super::usage_codec::{reporter_key, usage_key};
 use super::windows::{DedupEntry, Producer, ProducerBatch, Remembered, RememberedReply};
 use super::{CursorKey, EntryError, Extent, Ledger, ObjectLevel, Partition, PartitionKey, ProducerKey};
 use crate::id::{
@@ -22,6 +23,7 @@ use crate::id::{
 use crate::planted::{self, Bug};
 use crate::time::Timestamp;
 use crate::topic::Topic;
+use crate::usage::Grain;
 use crate::verbs::Namespace;
 
 /// The generated messages of `proto/ledger.proto`.
@@ -32,9 +34,9 @@ pub mod proto {
 
 pub use proto::ShardRow;
 
-/// The versions of the rows of a shard without queues, with queues, and after a first swap or schema: who knows only an earlier one must
-/// not serve a later. This program reads all.
-const VERSIONS: (u32, u32, u32) = (1, 2, 3);
+/// The versions of the rows of a shard without queues, with queues, after a first swap or schema, and with usage: who knows only an
+/// earlier one must not serve a later. This program reads all.
+const VERSIONS: (u32, u32, u32, u32) = (1, 2, 3, 4);
 
 /// Partitions whose newest extents may all be in memory: beyond it, only the busy ones keep theirs.
 const FULL_PARTITIONS: usize = 1_024;
@@ -68,6 +70,10 @@ pub enum RowKey {
     Subject((NamespaceName, SubjectName)),
     /// A version of a subject.
     Schema((NamespaceName, SubjectName), u32),
+    /// What was used in an hour or a day.
+    Usage((NamespaceName, Option<TopicId>, Grain, Timestamp)),
+    /// A process that reports usage.
+    UsageReporter(u128),
 }
 
 /// A row as it is to be written.
@@ -88,6 +94,8 @@ pub enum Row {
     QueueBlock(proto::QueueBlockRow),
     Subject(proto::SubjectRow),
     Schema(proto::SchemaRow),
+    Usage(proto::UsageRow),
+    UsageReporter(proto::UsageReporterRow),
 }
 
 /// What changed since the last checkpoint: to be written in one transaction.
@@ -195,7 +203,7 @@ impl Ledger {
 
     /// Builds a ledger from the rows of its checkpoints. The journal's entries after `shard.seq` are to be replayed on it.
     pub fn restore(id: ShardId, shard: &ShardRow, rows: impl IntoIterator<Item = Row>) -> Result<Self, EntryError> {
-        if shard.version == 0 || shard.version > VERSIONS.2 {
+        if shard.version == 0 || shard.version > VERSIONS.3 {
             return Err(EntryError::UnknownVersion(shard.version));
         }
         let mut ledger = Self::empty(id);
@@ -204,6 +212,7 @@ impl Ledger {
         ledger.time = Timestamp::from_millis(shard.time_ms);
         ledger.next_topic = shard.next_topic;
         ledger.has_later_rows = shard.version >= VERSIONS.2;
+        ledger.has_usage = shard.version >= VERSIONS.3;
         // Built at once, the map's nodes are full: one by one, in order, they would be half empty, and there may be millions.
         let mut partitions = Vec::new();
         let mut queues = QueueRows::default();
@@ -217,14 +226,16 @@ impl Ledger {
         let keys: Vec<PartitionKey> = ledger.partitions.keys().copied().collect();
         keys.into_iter().for_each(|key| ledger.note_compactable(key));
         ledger.restore_queues(queues).map_err(|e| EntryError::Corrupt(e.0))?;
+        ledger.usage.restored(ledger.time);
         Ok(ledger)
     }
 
     fn shard_row(&self) -> ShardRow {
-        let version = match (self.has_later_rows, self.queues.is_empty()) {
-            (true, _) => VERSIONS.2,
-            (false, false) => VERSIONS.1,
-            (false, true) => VERSIONS.0,
+        let version = match (self.has_usage, self.has_later_rows, self.queues.is_empty()) {
+            (true, ..) => VERSIONS.3,
+            (false, true, _) => VERSIONS.2,
+            (false, false, false) => VERSIONS.1,
+            (false, false, true) => VERSIONS.0,
         };
         ShardRow { version, seq: self.seq.0, epoch: self.epoch.0, time_ms: self.time.as_millis(), next_topic: self.next_topic }
     }
@@ -255,6 +266,7 @@ impl Ledger {
         keys.extend(self.idempotency.by_key.keys().map(|(ns, key)| RowKey::Idempotency(ns.clone(), key.clone())));
         keys.extend(self.queues.keys());
         keys.extend(self.schemas.keys());
+        keys.extend(self.usage.keys());
         keys
     }
 
@@ -273,6 +285,7 @@ impl Ledger {
             RowKey::Queue(_) | RowKey::QueuePartition(..) | RowKey::QueueBlock(..) => return self.queues.row(key),
             RowKey::Subject(key) => return self.subject_row(key),
             RowKey::Schema(key, version) => return self.schema_row(key, *version),
+            RowKey::Usage(_) | RowKey::UsageReporter(_) => return self.usage.row(key),
         })
     }
 
@@ -306,6 +319,8 @@ impl Ledger {
             Row::Idempotency(w) => self.restore_idempotency(w)?,
             Row::Subject(w) => self.restore_subject(&w)?,
             Row::Schema(w) => self.restore_schema(w)?,
+            Row::Usage(w) => self.usage.restore_row(&w)?,
+            Row::UsageReporter(w) => self.usage.restore_reporter(&w)?,
             // Taken before, as they are to be restored in order.
             Row::Queue(_) | Row::QueuePartition(_) | Row::QueueBlock(_) => {}
         }
@@ -389,6 +404,8 @@ impl Row {
             Row::QueueBlock(w) => RowKey::QueueBlock(QueueId(w.queue), TopicId(w.topic), PartitionIndex(w.partition), w.block),
             Row::Subject(w) => subject_key(w)?,
             Row::Schema(w) => schema_key(w)?,
+            Row::Usage(w) => usage_key(w).ok().map(RowKey::Usage)?,
+            Row::UsageReporter(w) => reporter_key(w)?,
         })
     }
 
@@ -409,6 +426,8 @@ impl Row {
             Row::QueueBlock(w) => w.encode_length_delimited_to_vec(),
             Row::Subject(w) => w.encode_length_delimited_to_vec(),
             Row::Schema(w) => w.encode_length_delimited_to_vec(),
+            Row::Usage(w) => w.encode_length_delimited_to_vec(),
+            Row::UsageReporter(w) => w.encode_length_delimited_to_vec(),
         }
     }
 }

@@ -88,6 +88,10 @@ impl Schemas {
         self.by_name.keys().any(|(of, _)| of == namespace)
     }
 
+    pub(super) fn count_of(&self, namespace: &NamespaceName) -> u64 {
+        self.by_name.keys().filter(|(of, _)| of == namespace).count() as u64
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = RowKey> {
         let subjects = self.by_name.keys().cloned().map(RowKey::Subject);
         subjects.chain(self.by_name.iter().flat_map(|(key, state)| state.versions.keys().map(|v| RowKey::Schema(key.clone(), *v))))

@@ -105,6 +105,7 @@ impl Ledger {
         }
         self.producers.forget_topic(topic.id, &mut self.dirty);
         self.dedup.forget_topic(topic.id, &mut self.dirty);
+        self.usage.forget_topic(namespace, topic.id, &mut self.dirty);
         self.forget_cursors_of(namespace, name);
         self.leave_queues(&topic);
         self.notify_topic(&topic);

@@ -229,7 +229,8 @@ impl Lab {
             | Command::SeekQueue(_)
             | Command::Receive(_)
             | Command::Settle(_)
-            | Command::Schema(_) => {
+            | Command::Schema(_)
+            | Command::ReportUsage(_) => {
                 panic!("queues have a lab of their own")
             }
         }

@@ -95,5 +95,6 @@ fn key_of(row: &Row) -> RowKey {
         Row::Dedup(w) => RowKey::Dedup(TopicId(w.topic), hash(&w.hash)),
         Row::Idempotency(w) => RowKey::Idempotency(NamespaceName::new(&w.namespace).unwrap(), w.key.as_str().into()),
         Row::Queue(_) | Row::QueuePartition(_) | Row::QueueBlock(_) | Row::Subject(_) | Row::Schema(_) => row.key().unwrap(),
+        Row::Usage(_) | Row::UsageReporter(_) => row.key().unwrap(),
     }
 }

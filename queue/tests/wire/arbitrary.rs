@@ -6,6 +6,8 @@ pub(crate) mod compaction;
 pub(crate) mod queues;
 #[path = "schemas.rs"]
 pub(crate) mod schemas;
+#[path = "usage.rs"]
+pub(crate) mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -182,6 +184,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         queues::command(),
         compaction::command(),
         schemas::command(),
+        usage::command(),
     ]
 }
 
@@ -216,6 +219,7 @@ pub(crate) fn query() -> impl Strategy<Value = Query> {
         queues::query(),
         compaction::query(),
         schemas::query(),
+        usage::query(),
     ]
 }
 
@@ -293,6 +297,7 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
         queues::answer(),
         compaction::answer(),
         schemas::answer(),
+        usage::answer(),
     ]
 }
 

@@ -20,7 +20,7 @@ pub use load::{ConfigError, Sources};
 pub use metadata::{MetadataConfig, MetadataTlsConfig, PostgresSettings, PostgresTls};
 pub use sections::{
     CacheConfig, CollectorConfig, CompactorConfig, HttpConfig, IngestConfig, LogConfig, LogFormat, ReadConfig, ReceiptsConfig,
-    SegmentConfig, SqlConfig, StoreConfig, UploadsConfig,
+    SegmentConfig, SqlConfig, StoreConfig, UploadsConfig, UsageConfig,
 };
 pub use telemetry::{TelemetryConfig, TelemetryProtocol, endpoint_of, pairs_of};
 
@@ -57,6 +57,8 @@ pub struct Config {
     pub collector: CollectorConfig,
     /// How segments become Parquet files.
     pub compactor: CompactorConfig,
+    /// How what topics use is counted.
+    pub usage: UsageConfig,
     /// Timeouts and caps of connections.
     pub http: HttpConfig,
     /// What one caller may send or ask for at once.
@@ -84,6 +86,7 @@ impl Default for Config {
             cache: CacheConfig::default(),
             collector: CollectorConfig::default(),
             compactor: CompactorConfig::default(),
+            usage: UsageConfig::default(),
             http: HttpConfig::default(),
             limits: Limits::default(),
             log: LogConfig::default(),

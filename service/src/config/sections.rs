@@ -275,6 +275,22 @@ pub struct ReceiptsConfig {
     pub previous: Vec<Secret<String>>,
 }
 
+/// How what topics use is counted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UsageConfig {
+    /// How long what topics use is gathered before it is reported to the metadata service: a small journal entry for each process
+    /// and shard, while anything is used. It is also what a process that dies may leave uncounted, and how late usage is told.
+    /// Default 60,000 ms; 100 to 3,600,000.
+    pub report_interval_ms: u64,
+}
+
+impl Default for UsageConfig {
+    fn default() -> Self {
+        Self { report_interval_ms: 60_000 }
+    }
+}
+
 /// Timeouts and caps of connections. Every one bounds what a slow or hostile client can hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

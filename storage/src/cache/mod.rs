@@ -16,8 +16,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::future::try_join_all;
 use lakefall_queue::SegmentId;
+use lakefall_queue::usage::Figure;
 use metrics::counter;
 
+use crate::meter;
 use crate::metrics::{CACHE_HITS, CACHE_MISSES};
 use crate::store::{Store, StoreError};
 use block::{Block, BlockKey};
@@ -233,11 +235,11 @@ impl Inner {
         // A block kept while its object was believed shorter does not answer for more.
         let reaches = |block: &Block| block.bytes.len() >= end;
         if let Some(block) = self.hot.in_memory(key).filter(reaches) {
-            counter!(CACHE_HITS, "tier" => "memory").increment(1);
+            hit("memory");
             return Some(block.bytes);
         }
         let block = self.cold.get(key).filter(reaches)?;
-        counter!(CACHE_HITS, "tier" => "cold").increment(1);
+        hit("cold");
         Some(block.bytes)
     }
 
@@ -245,18 +247,21 @@ impl Inner {
     async fn fly(self: Arc<Self>, object: &Place, key: BlockKey, range: Range<u64>, end: usize, pool: Pool) -> Result<Bytes, StoreError> {
         let (this, place) = (self.clone(), Arc::clone(&object.key));
         let reach = range.end - range.start;
-        let flight = self.flights.join(key, reach, || self.in_memory(&key, end), move || this.load(place, key, range, pool));
+        // Whoever begins the fetch pays for it, also if it goes away.
+        let start = move || meter::continued(meter::current(), this.load(place, key, range, pool));
+        let flight = self.flights.join(key, reach, || self.in_memory(&key, end), start);
         flight.await
     }
 
     async fn load(self: Arc<Self>, place: Arc<str>, key: BlockKey, range: Range<u64>, pool: Pool) -> Result<Bytes, StoreError> {
         let whole = (range.end - range.start) as usize;
         if let Some(block) = self.hot.on_disk(&key, pool).await.filter(|block| block.bytes.len() >= whole) {
-            counter!(CACHE_HITS, "tier" => "disk").increment(1);
+            hit("disk");
             self.keep(key, &block.bytes, pool, true);
             return Ok(block.bytes);
         }
         counter!(CACHE_MISSES).increment(1);
+        meter::note(Figure::CacheMisses, 1);
         let bytes = self.store.get_range(&place, range).await?;
         if bytes.len() <= block::MAX_BLOCK {
             self.keep(key, &bytes, pool, false);
@@ -272,4 +277,9 @@ impl Inner {
             Pool::Cold => self.cold.insert(key, bytes.clone()),
         }
     }
+}
+
+fn hit(tier: &'static str) {
+    counter!(CACHE_HITS, "tier" => tier).increment(1);
+    meter::note(Figure::CacheHits, 1);
 }

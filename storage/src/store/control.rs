@@ -26,7 +26,7 @@ impl Store {
         }
         let payload = PutPayload::from_bytes(bytes);
         let overwrite = || self.inner.put_opts(&path, payload.clone(), PutOptions::from(PutMode::Overwrite));
-        self.send(Request::Overwrite, overwrite).await.map(|_| ())
+        self.send(self.asked(Request::Overwrite, key), overwrite).await.map(|_| ())
     }
 
     /// Reads a control object; none if it was never written.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use lakefall_queue::clock::Ambient;
+use lakefall_queue::usage::Figure;
 use metrics::{counter, histogram};
 use tokio::time::Instant;
 
@@ -16,6 +17,7 @@ use super::credentials::Chain;
 use super::error::{Ended, judge};
 use super::hedge::Hedge;
 use super::options::StoreOptions;
+use crate::meter;
 use crate::metrics::{STORE_REPEATS, STORE_REQUESTS, STORE_SECONDS};
 
 /// Pauses between attempts grow from the first to the second.
@@ -50,6 +52,15 @@ impl Request {
         }
     }
 
+    /// As what it is billed.
+    fn figure(self) -> Figure {
+        match self {
+            Self::Create | Self::Overwrite | Self::List => Figure::StoreWrites,
+            Self::Get(_) | Self::Head => Figure::StoreReads,
+            Self::Delete => Figure::StoreDeletes,
+        }
+    }
+
     fn writes(self) -> bool {
         matches!(self, Self::Create | Self::Overwrite | Self::Delete)
     }
@@ -67,6 +78,14 @@ impl Request {
             | StoreError::Other { .. } => false,
         }
     }
+}
+
+/// A request, and for the count of requests who sends it and what for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) request: Request,
+    pub(super) role: &'static str,
+    pub(super) purpose: &'static str,
 }
 
 /// The effort for one store, shared by all its callers.
@@ -99,16 +118,17 @@ impl Effort {
     }
 
     /// Sends a request until it is answered, or the effort is at its end.
-    pub(super) async fn attempt<T, F>(&self, request: Request, send: impl Fn() -> F) -> Result<T, StoreError>
+    pub(super) async fn attempt<T, F>(&self, asked: Asked, send: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = object_store::Result<T>>,
     {
+        let Asked { request, .. } = asked;
         let started = Instant::now();
         let (mut repeats, mut pause, mut renewed) = (0, PAUSE.0, false);
         loop {
             self.wait_until_welcome(request).await;
             let changes = self.chain.as_ref().map_or(0, Chain::changes);
-            let Ended { error, answer } = match self.once(request, &send).await {
+            let Ended { error, answer } = match self.once(asked, &send).await {
                 Ok(done) => {
                     self.locked_budget().deposit();
                     return Ok(done);
@@ -136,13 +156,13 @@ impl Effort {
     }
 
     /// One attempt, which for a late read is two requests.
-    async fn once<T, F>(&self, request: Request, send: impl Fn() -> F) -> Result<T, Ended>
+    async fn once<T, F>(&self, asked: Asked, send: impl Fn() -> F) -> Result<T, Ended>
     where
         F: Future<Output = object_store::Result<T>>,
     {
-        match request {
-            Request::Get(bytes) => self.hedge.read(bytes, || measured(request, send())).await,
-            Request::Create | Request::Overwrite | Request::Head | Request::List | Request::Delete => measured(request, send()).await,
+        match asked.request {
+            Request::Get(bytes) => self.hedge.read(bytes, || measured(asked, send())).await,
+            Request::Create | Request::Overwrite | Request::Head | Request::List | Request::Delete => measured(asked, send()).await,
         }
     }
 
@@ -183,19 +203,25 @@ impl Effort {
     }
 }
 
-async fn measured<T>(request: Request, sent: impl Future<Output = object_store::Result<T>>) -> Result<T, Ended> {
+async fn measured<T>(asked: Asked, sent: impl Future<Output = object_store::Result<T>>) -> Result<T, Ended> {
     let started = Instant::now();
     let (outcome, answer) = listen(sent).await;
     let outcome = outcome.map_err(|error| judge(error, answer.as_ref()));
-    counted(request, &outcome);
-    histogram!(STORE_SECONDS, "operation" => request.name()).record(started.elapsed().as_secs_f64());
+    counted(asked, &outcome);
+    histogram!(STORE_SECONDS, "operation" => asked.request.name()).record(started.elapsed().as_secs_f64());
     outcome.map_err(|error| Ended { error, answer })
 }
 
 /// Counts a request as the service bills it.
-pub(super) fn counted<T>(request: Request, outcome: &Result<T, StoreError>) {
+pub(super) fn counted<T>(asked: Asked, outcome: &Result<T, StoreError>) {
+    let Asked { request, role, purpose } = asked;
     let kind = outcome.as_ref().err().map_or("ok", StoreError::kind);
-    counter!(STORE_REQUESTS, "operation" => request.name(), "outcome" => kind).increment(1);
+    let class = meter::class(request.figure());
+    counter!(
+        STORE_REQUESTS, "operation" => request.name(), "outcome" => kind, "class" => class, "purpose" => purpose, "sender" => role
+    )
+    .increment(1);
+    meter::note_request(request.figure());
 }
 
 impl std::fmt::Debug for Effort {

@@ -5,7 +5,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
-use super::effort::{Request, counted};
+use super::effort::{Asked, Request, counted};
 use super::{ObjectInfo, Store, StoreError};
 
 struct Listing {
@@ -53,6 +53,10 @@ impl Listing {
         }
     }
 
+    fn asked(&self) -> Asked {
+        self.store.asked(Request::List, self.prefix.as_ref().map_or("", |prefix| prefix.as_ref()))
+    }
+
     /// Asks for the keys behind the last one.
     async fn begin(&mut self) -> Result<Option<ObjectMeta>, StoreError> {
         let ask = || async {
@@ -64,7 +68,7 @@ impl Listing {
             Ok((found, pages))
         };
         let asked = match &self.store.effort {
-            Some(effort) => effort.attempt(Request::List, ask).await,
+            Some(effort) => effort.attempt(self.asked(), ask).await,
             None => ask().await.map_err(StoreError::from),
         };
         let (found, pages) = asked?;
@@ -78,7 +82,7 @@ impl Listing {
             Ok(Some(meta)) => Some(Ok(ObjectInfo::from(meta))),
             Ok(None) => {
                 if self.store.effort.is_none() {
-                    counted(Request::List, &Ok(()));
+                    counted(self.asked(), &Ok(()));
                 }
                 None
             }

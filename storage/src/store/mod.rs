@@ -23,6 +23,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use lakefall_queue::Timestamp;
 use lakefall_queue::clock::Ambient;
+use lakefall_queue::usage::Figure;
 use metrics::counter;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
@@ -35,8 +36,9 @@ pub(crate) use open::{open_s3, own_chain};
 pub use options::{AccessKey, Encryption, S3Options, StoreOptions};
 pub(crate) use s3::{endpoint, path_style, region};
 
+use crate::meter;
 use crate::metrics::{STORE_BYTES, STORE_CUT_READS};
-use effort::{Effort, Request, counted};
+use effort::{Asked, Effort, Request, counted};
 use local::LocalDirectories;
 
 /// How often an object that came back cut is read again.
@@ -50,7 +52,12 @@ pub struct Store {
     local: Option<Arc<LocalDirectories>>,
     /// Present for a remote store: what fails or is late there may be asked again.
     effort: Option<Arc<Effort>>,
+    /// Who uses it, for the count of its requests.
+    role: &'static str,
 }
+
+/// The role of a store that nobody named one for.
+const NO_ROLE: &str = "other";
 
 /// What a listing tells of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,13 +74,20 @@ impl Store {
     /// A store over any implementation: how tests put faults and counters in between. What it writes is as durable as
     /// that implementation makes it, and failed requests are its own to repeat.
     pub fn over(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, local: None, effort: None }
+        Self { inner, local: None, effort: None, role: NO_ROLE }
     }
 
     /// The same, treated like a remote store: what fails or is late there is asked again, as the options say.
     pub fn remote(inner: Arc<dyn ObjectStore>, options: &StoreOptions, ambient: Ambient) -> Self {
         let effort = Effort::new("the object store".to_owned(), options, ambient, None);
-        Self { inner, local: None, effort: Some(Arc::new(effort)) }
+        Self { inner, local: None, effort: Some(Arc::new(effort)), role: NO_ROLE }
+    }
+
+    /// The same store, whose requests are counted as this role's.
+    #[must_use]
+    pub fn for_role(mut self, role: &'static str) -> Self {
+        self.role = role;
+        self
     }
 
     /// The same store with a layer between it and its service, above which repetitions and second reads still happen:
@@ -96,9 +110,9 @@ impl Store {
         let size: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let payload: PutPayload = chunks.iter().cloned().collect();
         let create = || self.inner.put_opts(&path, payload.clone(), PutOptions::from(PutMode::Create));
-        match self.send(Request::Create, create).await {
+        match self.send(self.asked(Request::Create, key), create).await {
             Ok(_) => {
-                counter!(STORE_BYTES, "direction" => "put").increment(size);
+                self.count_bytes("put", Figure::StoreSentBytes, key, size);
                 Ok(())
             }
             // A raw 409 or 412 of S3 arrives as this, also when our own repeated request met its first attempt.
@@ -124,7 +138,7 @@ impl Store {
     /// An object's size and age.
     pub async fn head(&self, key: &str) -> Result<ObjectInfo, StoreError> {
         let path = parse(key)?;
-        self.send(Request::Head, || self.inner.head(&path)).await.map(ObjectInfo::from)
+        self.send(self.asked(Request::Head, key), || self.inner.head(&path)).await.map(ObjectInfo::from)
     }
 
     /// All objects whose key begins with the path segments of `prefix`, in no order that all stores share.
@@ -135,7 +149,7 @@ impl Store {
     /// Deletes an object. One that is not there counts as deleted.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let path = parse(key)?;
-        match self.send(Request::Delete, || self.inner.delete(&path)).await {
+        match self.send(self.asked(Request::Delete, key), || self.inner.delete(&path)).await {
             Err(StoreError::NotFound { .. }) => Ok(()),
             other => other,
         }
@@ -156,8 +170,8 @@ impl Store {
             Ok((found.bytes().await?, size, given))
         };
         for _ in 0..=READ_AGAIN {
-            let (bytes, size, given) = self.send(Request::Get(expected), get).await?;
-            counter!(STORE_BYTES, "direction" => "get").increment(bytes.len() as u64);
+            let (bytes, size, given) = self.send(self.asked(Request::Get(expected), path.as_ref()), get).await?;
+            self.count_bytes("get", Figure::StoreGotBytes, path.as_ref(), bytes.len() as u64);
             let due = range.as_ref().map_or(0..size, |range| range.start..range.end.min(size));
             if given == due && bytes.len() as u64 == due.end - due.start {
                 return Ok(bytes);
@@ -169,22 +183,32 @@ impl Store {
     }
 
     /// Sends a request: with all effort to a remote store, once to any other.
-    async fn send<T, F>(&self, request: Request, send: impl Fn() -> F) -> Result<T, StoreError>
+    async fn send<T, F>(&self, asked: Asked, send: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = object_store::Result<T>>,
     {
         let Some(effort) = &self.effort else {
             let outcome = send().await.map_err(StoreError::from);
-            counted(request, &outcome);
+            counted(asked, &outcome);
             return outcome;
         };
-        effort.attempt(request, send).await
+        effort.attempt(asked, send).await
+    }
+
+    /// A request for what is under this key, or begins with it.
+    fn asked(&self, request: Request, key: &str) -> Asked {
+        Asked { request, role: self.role, purpose: meter::purpose(key) }
+    }
+
+    fn count_bytes(&self, direction: &'static str, figure: Figure, key: &str, bytes: u64) {
+        counter!(STORE_BYTES, "direction" => direction, "purpose" => meter::purpose(key), "sender" => self.role).increment(bytes);
+        meter::note(figure, bytes);
     }
 
     /// Decides whether the object at a taken key is the one we meant to write. Whatever keeps us from looking leaves it
     /// open: a 404, as right after a 409; a 403, as S3 answers for a missing key to who may not list.
     async fn settle(&self, key: &str, path: &Path, size: u64, chunks: &[Bytes]) -> Result<(), StoreError> {
-        let there = self.send(Request::Head, || self.inner.head(path)).await.map_err(StoreError::into_unknown)?;
+        let there = self.send(self.asked(Request::Head, key), || self.inner.head(path)).await.map_err(StoreError::into_unknown)?;
         let collision = || StoreError::Collision { key: key.to_owned() };
         if there.size != size {
             return Err(collision());

@@ -20,7 +20,7 @@ use super::effort::Effort;
 use super::local::LocalDirectories;
 use super::options::StoreOptions;
 use super::s3::Bucket;
-use super::{Store, StoreError};
+use super::{NO_ROLE, Store, StoreError};
 
 /// What a store's URL may be.
 const KNOWN: &str = "use file:///directory, memory:///, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix";
@@ -65,7 +65,7 @@ fn open_directory(url: &Url, options: &StoreOptions) -> Result<Store, StoreError
     };
     let local = LocalDirectories::open(root.clone()).map_err(failed)?;
     let inner = LocalFileSystem::new_with_prefix(&root)?.with_fsync(options.fsync);
-    Ok(Store { inner: Arc::new(inner), local: Some(Arc::new(local)), effort: None })
+    Ok(Store { inner: Arc::new(inner), local: Some(Arc::new(local)), effort: None, role: NO_ROLE })
 }
 
 /// Over the credentials of `chain`, which may be shared with other clients.
@@ -123,7 +123,7 @@ fn remote(
         if prefix.as_ref().is_empty() { Arc::new(service) } else { Arc::new(PrefixStore::new(service, prefix)) };
     let kind = if matches!(url.scheme(), "s3" | "gs") { "bucket" } else { "container" };
     let place = format!("{kind} {}", url.host_str().unwrap_or_default());
-    Ok(Store { inner, local: None, effort: Some(Arc::new(Effort::new(place, options, ambient, chain))) })
+    Ok(Store { inner, local: None, effort: Some(Arc::new(Effort::new(place, options, ambient, chain))), role: NO_ROLE })
 }
 
 fn wrong(reason: String) -> StoreError {

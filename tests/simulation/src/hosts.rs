@@ -222,6 +222,7 @@ async fn gateway(world: &Arc<World>, process: &Process) -> turmoil::Result {
         read_buffer_bytes: EngineConfig::READ_BUFFER_BYTES,
         receipt_keys: ReceiptKeys::new(vec![7; 32], Vec::new()),
         sql: SqlConfig::default(),
+        usage_interval: EngineConfig::USAGE_INTERVAL,
     };
     let engine_stop = CancellationToken::new();
     let metadata = metadata as Arc<dyn Metadata>;

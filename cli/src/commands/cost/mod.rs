@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use self::model::{Bill, Deployment, Rates, Stored, Workload, days};
-use self::prices::Prices;
+pub(super) use self::prices::Prices;
 use super::Output;
 use super::output::table;
 use crate::failure::Failure;

@@ -11,14 +11,14 @@ const BUILT_IN: &str = include_str!("prices.toml");
 /// A table of prices.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Prices {
+pub(in crate::commands) struct Prices {
     /// Whose prices, and for what.
-    pub(super) name: String,
+    pub(in crate::commands) name: String,
     /// In which currency all of them are.
-    pub(super) currency: String,
+    pub(in crate::commands) currency: String,
     /// When they were looked up.
-    pub(super) as_of: String,
-    pub(super) store: StorePrices,
+    pub(in crate::commands) as_of: String,
+    pub(in crate::commands) store: StorePrices,
     pub(super) postgres: PostgresPrices,
     pub(super) compute: ComputePrices,
     pub(super) transfer: TransferPrices,
@@ -27,13 +27,13 @@ pub(super) struct Prices {
 /// Of the object store.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct StorePrices {
+pub(in crate::commands) struct StorePrices {
     /// 1,000 requests that write or list.
-    pub(super) put_per_1000: f64,
+    pub(in crate::commands) put_per_1000: f64,
     /// 1,000 requests that read.
-    pub(super) get_per_1000: f64,
+    pub(in crate::commands) get_per_1000: f64,
     /// A GiB for a month.
-    pub(super) gib_month: f64,
+    pub(in crate::commands) gib_month: f64,
 }
 
 /// Of the database.
@@ -68,7 +68,7 @@ pub(super) struct TransferPrices {
 
 impl Prices {
     /// The prices of a file, or those built in.
-    pub(super) fn load(file: Option<&Path>) -> Result<Self, Failure> {
+    pub(in crate::commands) fn load(file: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = file else { return Self::parse(BUILT_IN, "the built-in prices") };
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|error| Failure::Usage(format!("the prices {} cannot be read: {error}", path.display())))?;

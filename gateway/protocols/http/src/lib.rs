@@ -25,6 +25,7 @@ mod strict;
 mod text;
 mod topics;
 mod trace;
+mod usage;
 
 pub use openapi::document as openapi_document;
 pub use router::{HttpSettings, is_long_lived, router};

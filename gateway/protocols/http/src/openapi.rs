@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 
 use crate::queues::{self, bindings, receive, redrive, settle, upkeep};
-use crate::{commit, cursors, namespaces, produce, read, replays, schema, schemas, sql, topics};
+use crate::{commit, cursors, namespaces, produce, read, replays, schema, schemas, sql, topics, usage};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,6 +20,7 @@ use crate::{commit, cursors, namespaces, produce, read, replays, schema, schemas
         schemas::compatibility, schemas::get_config, schemas::put_config,
         commit::commit, sql::sql, replays::replay,
         namespaces::create, namespaces::list, namespaces::put, namespaces::get, namespaces::delete,
+        usage::own, usage::namespace, usage::topic,
     ),
     components(schemas(schema::Problem, schema::ProblemPlace, schema::StoredRecord)),
     tags(
@@ -34,6 +35,7 @@ use crate::{commit, cursors, namespaces, produce, read, replays, schema, schemas
         (name = "sql", description = "Topics as tables"),
         (name = "replays", description = "Copies of a range of a topic"),
         (name = "namespaces", description = "Tenants"),
+        (name = "usage", description = "What namespaces and topics use"),
     )
 )]
 struct Document;

@@ -12,7 +12,7 @@ use lakefall_queue::verbs::Verbs;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::RequestMetrics;
-use crate::{commit, cursors, docs, edge, namespaces, produce, queues, read, replays, schemas, sql, topics};
+use crate::{commit, cursors, docs, edge, namespaces, produce, queues, read, replays, schemas, sql, topics, usage};
 
 /// What the room is told by the gateway.
 #[derive(Clone, Debug)]
@@ -118,6 +118,9 @@ pub fn router(verbs: Arc<dyn Verbs>, ambient: Ambient, settings: HttpSettings) -
         .route("/v1/sql", post(sql::sql))
         .route("/v1/replays", post(replays::replay))
         .route("/v1/namespaces", get(namespaces::list).post(namespaces::create))
+        .route("/v1/namespaces/{namespace}/usage", get(usage::namespace))
+        .route("/v1/topics/{topic}/usage", get(usage::topic))
+        .route("/v1/usage", get(usage::own))
         .route("/v1/namespaces/{namespace}", put(namespaces::put).get(namespaces::get).delete(namespaces::delete))
         .merge(queue_routes())
         .merge(schema_routes())

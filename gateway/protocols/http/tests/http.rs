@@ -7,6 +7,7 @@ mod queues;
 mod replays;
 mod schemas;
 mod sql;
+mod usage;
 
 use std::io::Write;
 use std::sync::Arc;

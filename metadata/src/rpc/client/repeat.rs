@@ -34,6 +34,8 @@ pub(super) fn is_repeatable(command: &Command) -> bool {
         Command::Settle(_) => true,
         // A second one would lease other messages, and those of the first wait until their leases are over.
         Command::Receive(_) => false,
+        // Of reports with the same number one is counted.
+        Command::ReportUsage(_) => true,
         // The text is there already, and its version is the answer.
         Command::Schema(command) => matches!(**command, SchemaCommand::Put { .. }),
         // A second one would raise the version again, trip over the first one's condition, undo what another wrote in

@@ -132,7 +132,7 @@ async fn a_database_from_before_queues_is_migrated_with_all_that_is_in_it() {
     drop(store);
     place
         .sql(
-            "DROP VIEW lakefall_queues; DROP TABLE queues, queue_partitions, queue_blocks, subjects, schemas;
+            "DROP VIEW lakefall_queues; DROP TABLE queues, queue_partitions, queue_blocks, subjects, schemas, usage, usage_reporters;
              ALTER TABLE extents DROP COLUMN level; ALTER TABLE objects DROP COLUMN key; ALTER TABLE partitions DROP COLUMN compaction;
              DELETE FROM _sqlx_migrations WHERE version > 1; UPDATE cluster SET schema = 1",
         )

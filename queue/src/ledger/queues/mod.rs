@@ -60,6 +60,16 @@ impl Queues {
         self.names.keys().any(|(of, _)| of == namespace)
     }
 
+    /// How many queues a namespace has.
+    pub(super) fn count_of(&self, namespace: &NamespaceName) -> u64 {
+        self.names.keys().filter(|(of, _)| of == namespace).count() as u64
+    }
+
+    /// How many queues read a topic.
+    pub(super) fn reader_count(&self, topic: TopicId) -> u64 {
+        self.readers.get(&topic).map_or(0, BTreeSet::len) as u64
+    }
+
     fn readers_of(&self, topic: TopicId) -> Vec<QueueId> {
         self.readers.get(&topic).into_iter().flatten().copied().collect()
     }

@@ -6,8 +6,7 @@ use super::super::codec::{Decoded, required, segment_id, segment_ids, uuid_bytes
 use super::super::compaction::codec::{compactable_from_proto, compactable_to_proto};
 use super::super::queue_codec::{queue_from_proto, queue_to_proto};
 use super::super::rows::{extent_row, namespace_from_row, namespace_row, proto, topic_from_row, topic_row};
-use super::super::schema_codec;
-use super::super::{FreeMessages, JournalPosition, Located, ObjectStatus, Reclaimable};
+use super::super::{FreeMessages, JournalPosition, Located, ObjectStatus, Reclaimable, schema_codec, usage_codec};
 use super::Answer;
 use super::query::{count, size};
 use super::queues;
@@ -44,6 +43,7 @@ pub(super) fn to_proto(answer: &Answer) -> proto::Answer {
             Kind::Queues(proto::QueuePage { items: page.items.iter().map(queue_to_proto).collect(), next: page.next.clone() })
         }
         Answer::Schema(answer) => Kind::Schema(schema_codec::answer_to_proto(answer)),
+        Answer::Usage(answer) => Kind::Usage(usage_codec::answer_to_proto(answer)),
         Answer::QueueNumbers(numbers) => Kind::QueueNumbers(queues::numbers_to_proto(numbers)),
         Answer::QueuePeek(items) => Kind::QueuePeek(proto::PeekedMessages { items: items.iter().map(queues::peeked_to_proto).collect() }),
         Answer::QueueLeases(runs) => Kind::QueueLeases(queues::settled_to_proto(runs)),
@@ -76,6 +76,7 @@ pub(super) fn from_proto(wire: proto::Answer) -> Decoded<Answer> {
         Kind::Queue(w) => Answer::Queue(Box::new(queue_from_proto(w)?)),
         Kind::Queues(w) => Answer::Queues(Page { items: all(w.items, queue_from_proto)?, next: w.next }),
         Kind::Schema(w) => Answer::Schema(Box::new(schema_codec::answer_from_proto(w)?)),
+        Kind::Usage(w) => Answer::Usage(Box::new(usage_codec::answer_from_proto(w)?)),
         Kind::QueueNumbers(w) => Answer::QueueNumbers(Box::new(queues::numbers_from_proto(w))),
         Kind::QueuePeek(w) => Answer::QueuePeek(w.items.into_iter().map(queues::peeked_from_proto).collect()),
         Kind::QueueLeases(w) => Answer::QueueLeases(queues::settled_from_proto(w)?),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::super::codec::{Decoded, required, segment_id, segment_ids, uuid_bytes};
 use super::super::queue_codec::{settle_from_proto, settle_to_proto};
 use super::super::rows::proto;
-use super::super::schema_codec;
+use super::super::{schema_codec, usage_codec};
 use super::Query;
 use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, TopicId, TopicName};
 use crate::time::Timestamp;
@@ -72,6 +72,7 @@ pub(super) fn to_proto(query: &Query) -> proto::Query {
         Query::Queues(namespace, page) => Kind::Queues(page_to_proto(Some(namespace), page)),
         Query::QueueNumbers(queue) => Kind::QueueNumbers(queue.0),
         Query::Schema(query) => Kind::Schema(schema_codec::query_to_proto(query)),
+        Query::Usage(query) => Kind::Usage(usage_codec::query_to_proto(query)),
         Query::QueuePeek(queue, max) => Kind::QueuePeek(proto::QueuePeek { queue: queue.0, max: *max }),
         Query::QueueLeases(leases) => Kind::QueueLeases(settle_to_proto(leases)),
         Query::QueueFree { queue, topic, partition, from, most } => {
@@ -127,6 +128,7 @@ pub(super) fn from_proto(wire: proto::Query) -> Decoded<Query> {
         }
         Kind::QueueNumbers(queue) => Query::QueueNumbers(QueueId(queue)),
         Kind::Schema(w) => Query::Schema(Box::new(schema_codec::query_from_proto(w)?)),
+        Kind::Usage(w) => Query::Usage(Box::new(usage_codec::query_from_proto(w)?)),
         Kind::QueuePeek(w) => Query::QueuePeek(QueueId(w.queue), w.max),
         Kind::QueueLeases(w) => Query::QueueLeases(settle_from_proto(w)?),
         Kind::QueueFree(w) => Query::QueueFree {

@@ -78,7 +78,7 @@ fn rows(mut input: &[u8]) -> Option<Vec<Row>> {
     let mut rows = Vec::new();
     while let Some((kind, mut rest)) = input.split_first() {
         let rest = &mut rest;
-        rows.push(match kind % 13 {
+        rows.push(match kind % 15 {
             0 => Row::Namespace(next(rest)?),
             1 => Row::Topic(next(rest)?),
             2 => Row::Partition(next(rest)?),
@@ -91,7 +91,9 @@ fn rows(mut input: &[u8]) -> Option<Vec<Row>> {
             9 => Row::QueuePartition(next(rest)?),
             10 => Row::QueueBlock(next(rest)?),
             11 => Row::Subject(next(rest)?),
-            _ => Row::Schema(next(rest)?),
+            12 => Row::Schema(next(rest)?),
+            13 => Row::Usage(next(rest)?),
+            _ => Row::UsageReporter(next(rest)?),
         });
         input = rest;
     }
@@ -114,6 +116,8 @@ pub(crate) fn rows_as_input(rows: &[Row]) -> Vec<u8> {
         Row::QueueBlock(_) => 10,
         Row::Subject(_) => 11,
         Row::Schema(_) => 12,
+        Row::Usage(_) => 13,
+        Row::UsageReporter(_) => 14,
     };
     rows.iter().flat_map(|row| std::iter::once(kind(row)).chain(row.encode())).collect()
 }

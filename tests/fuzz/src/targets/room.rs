@@ -21,6 +21,7 @@ use lakefall_queue::replay::Replay;
 use lakefall_queue::schema::{Compatibility, SchemaText, SchemaVerbs, SchemaVersion, Subject};
 use lakefall_queue::sql::{Rows, Statement};
 use lakefall_queue::topic::{Topic, TopicConfig, TopicDescription};
+use lakefall_queue::usage::{Usage, UsageOf, UsageRange, UsageVerbs};
 use lakefall_queue::verbs::{
     AckRange, Admission, Append, Appended, Caller, Commit, Cursor, CursorMove, Fetched, Idempotency, Namespace, ObjectRange, OrderToken,
     Page, PageRequest, Position, Precondition, Read, Request, Start, TopicAppend, Verbs,
@@ -289,6 +290,13 @@ impl Verbs for Recorder {
     }
 
     async fn sql(&self, _: &Caller, _: Statement) -> Result<Box<dyn Rows>> {
+        refused()
+    }
+}
+
+#[async_trait]
+impl UsageVerbs for Recorder {
+    async fn usage(&self, _: &Caller, _: UsageOf, _: UsageRange) -> Result<Usage> {
         refused()
     }
 }

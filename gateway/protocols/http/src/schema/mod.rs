@@ -16,6 +16,7 @@ mod params;
 mod queues;
 mod replays;
 mod schemas;
+mod usage;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ pub(crate) use self::params::*;
 pub(crate) use self::queues::*;
 pub(crate) use self::replays::*;
 pub(crate) use self::schemas::*;
+pub(crate) use self::usage::*;
 use crate::problem;
 
 /// Every refusal is a problem (RFC 9457).

@@ -233,6 +233,15 @@ query_params! {
         #[param(pattern = "^(json|utf8|base64)$")]
         encoding: String,
     }
+    UsageQuery {
+        /// Where it begins (RFC 3339, or milliseconds), rounded down to the hour or day
+        from: String,
+        /// Where it ends, rounded up; now by default
+        to: String,
+        /// `hour`, `day` or `total` (default)
+        #[param(pattern = "^(hour|day|total)$")]
+        granularity: String,
+    }
     CommitQuery {
         /// How acknowledgements are written: `records` (default), `ranges` or `none`
         #[param(pattern = "^(records|ranges|none)$")]

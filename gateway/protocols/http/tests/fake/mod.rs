@@ -3,6 +3,7 @@
 mod queues;
 mod schemas;
 mod sql;
+mod usage;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
