@@ -59,7 +59,7 @@ impl Server {
 
     /// The body of an answer, with its head.
     fn get(&self, path: &str) -> String {
-        let address = self.url.trim_start_matches("http://");
+        let address = self.url.trim_start_matches("http://").trim_end_matches('/');
         let mut stream = TcpStream::connect(address).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
