@@ -16,7 +16,7 @@ MINUTES ?= 10
 # In CI the lock file must be right as it is committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test cluster chaos planted-bugs simulate check run bench bench-cluster bench-tables fuzz openapi schemathesis chart configuration image sbom terraform
+.PHONY: help test cluster chaos planted-bugs simulate check run bench bench-cluster bench-pods bench-tables fuzz openapi schemathesis chart configuration image sbom terraform
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,11 @@ bench-cluster: ## measures a cluster over a real PostgreSQL and S3 server beside
 	cargo build --release -p lakefall $(LOCKED)
 	.ci/released $(TARGET)/release/lakefall
 	.ci/bench-cluster $(TARGET)/release/lakefall
+
+bench-pods: ## measures how fast a pod is ready and what it takes while idle, and the sizes of executable and image (two minutes)
+	cargo build --release -p lakefall $(LOCKED)
+	.ci/released $(TARGET)/release/lakefall
+	.ci/bench-pods $(TARGET)/release/lakefall
 
 bench-tables: ## measures Parquet, replays and SQL beside DuckDB; FLIGHTS names the file of flights (some minutes)
 	cargo build --release -p lakefall $(LOCKED)

@@ -226,7 +226,7 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
-    # Settings are read once, at the start: other ones are other pods.
+    # Most settings hold from a start on: other ones are other pods.
     checksum/settings: {{ include "lakefall.file" . | sha256sum }}
     {{- with $values.podAnnotations }}
     {{- toYaml . | nindent 4 }}

@@ -78,11 +78,11 @@ impl Default for MetadataConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetadataTlsConfig {
-    /// The authority that the other side's certificate must come from. Default none. The file is read again when it changes.
+    /// The authority that the other side's certificate must come from. Read again when the file changes. Default none.
     pub ca: Option<PathBuf>,
-    /// This process's certificate. Default none. The file is read again when it changes.
+    /// This process's certificate. Read again when the file changes. Default none.
     pub cert: Option<PathBuf>,
-    /// The key of that certificate. Default none. The file is read again when it changes.
+    /// The key of that certificate. Read again when the file changes. Default none.
     pub key: Option<PathBuf>,
     /// The name that the certificates of replicas must bear. Default none: the host of the URL that is called, which is an address
     /// where replicas advertise one, as pods do.

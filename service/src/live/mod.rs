@@ -199,7 +199,7 @@ fn differences(one: &Config, other: &Config) -> Vec<String> {
         found
     };
     let (one, other) = (of(one), of(other));
-    let differ: Vec<String> = one.iter().filter(|(key, value)| other.get(*key) != Some(value)).map(|(key, _)| key.clone()).collect();
+    let differ: Vec<String> = one.iter().filter(|(key, value)| other.get(*key) != Some(*value)).map(|(key, _)| key.clone()).collect();
     if differ.is_empty() { vec!["a secret".to_owned()] } else { differ }
 }
 

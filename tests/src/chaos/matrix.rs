@@ -313,6 +313,8 @@ pub const ROWS: &[Row] = &[
         &[
             "a_rolling_restart_under_load_fails_no_request_of_clients_with_two_gateways",
             "a_stop_under_load_answers_everything_under_way_and_loses_nothing",
+            "every_role_is_replaced_under_load_and_clients_that_honour_retry_after_see_no_error",
+            "gateways_are_scaled_from_one_to_four_and_back_under_load_and_no_client_sees_an_error",
         ],
         "",
     ),

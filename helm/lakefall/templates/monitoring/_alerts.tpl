@@ -113,6 +113,11 @@ its page in docs/runbook.md. */}}
   for: 5m
   severity: warning
   summary: Gateways refuse connections, as there are http.max_connections.
+- alert: LakefallSettingsRefused
+  expr: max(lakefall_config_refused{ {{- $s }}}) > 0
+  for: 2m
+  severity: warning
+  summary: A process refuses its changed settings or certificates, and goes on with those before.
 - alert: LakefallMemoryNearLimit
   expr: max(process_resident_memory_bytes{ {{- $s }},role="gateway"}) > {{ mul (include "lakefall.mib" .Values.gateway.resources.limits.memory | int64) 943718 }}
   for: 10m
