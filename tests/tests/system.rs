@@ -32,6 +32,7 @@ mod system {
     mod slow_client;
     mod sql;
     mod tables;
+    mod telemetry;
     mod upgrade;
 
     /// What the tests that also run on a cluster start (see `cluster.rs`).
