@@ -22,7 +22,7 @@ async fn a_commit_is_followed_into_the_replica_and_a_settlement_through_another_
         )
     });
     let cluster = options.start().await;
-    let (one, other) = (cluster.client(0), cluster.client(1));
+    let (one, other) = (cluster.client_of(0), cluster.client_of(1));
     one.call(Method::PUT, "/v1/queues/jobs", &json!({})).await;
     let post = async |client: &lakefall_tests::Client, path: &str, traceparent: &str, body: serde_json::Value| {
         let request = client.request(Method::POST, path).header("content-type", "application/json").header("traceparent", traceparent);

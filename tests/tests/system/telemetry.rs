@@ -151,18 +151,23 @@ async fn requests_go_on_while_the_collector_is_away_or_says_nothing_and_it_is_to
     };
     load(100).await;
     assert!(server.metric("lakefall_telemetry_dropped_total").await > 0.0, "{}", server.log());
+    let warned = || server.whole_log().matches("the collector does not take telemetry").count();
+    while warned() == 0 {
+        assert!(began.elapsed() < Duration::from_secs(30), "nobody is warned:\n{}", server.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     receiver.start_again().await;
     receiver.pause().await;
+    let paused = Instant::now();
     load(100).await;
     // Far from what waiting for the collector would take: each attempt lasts 300 ms.
-    assert!(began.elapsed() < Duration::from_secs(20), "200 requests took {:?}", began.elapsed());
+    assert!(paused.elapsed() < Duration::from_secs(15), "100 requests took {:?}", paused.elapsed());
     receiver.resume().await;
     let told = Told::until(&receiver, "a span after the pause", |told| told.has_spans(&["send t"])).await;
     assert!(told.spans().len() > 1);
     receiver.kill_nine().await;
     load(10).await;
-    let warned = server.whole_log().matches("the collector does not take telemetry").count();
-    assert!((1..=3).contains(&warned), "warned {warned} times:\n{}", server.log());
+    assert!(warned() <= 3, "warned {} times:\n{}", warned(), server.log());
     let stopping = Instant::now();
     server.stop().await;
     assert!(stopping.elapsed() < Duration::from_secs(15), "the stop took {:?}", stopping.elapsed());
