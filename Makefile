@@ -16,7 +16,7 @@ MINUTES ?= 10
 # In CI the lock file must be right as it is committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help test cluster chaos planted-bugs simulate check run bench bench-cluster bench-pods bench-tables fuzz openapi schemathesis chart configuration image sbom terraform
+.PHONY: help test cluster chaos planted-bugs simulate check run bench bench-cluster bench-pods bench-tables bench-telemetry fuzz openapi schemathesis chart configuration image sbom terraform
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,10 @@ bench-pods: ## measures how fast a pod is ready and what it takes while idle, an
 bench-tables: ## measures Parquet, replays and SQL beside DuckDB; FLIGHTS names the file of flights (some minutes)
 	cargo build --release -p lakefall $(LOCKED)
 	"$$(.ci/python)" .ci/bench-tables $(TARGET)/release/lakefall $(FLIGHTS)
+
+bench-telemetry: ## measures what telling an OpenTelemetry collector costs (some minutes)
+	cargo build --release -p lakefall $(LOCKED)
+	.ci/bench-telemetry $(TARGET)/release/lakefall
 
 fuzz: ## fuzzes each target for FUZZ_SECONDS (60), guided by coverage where there is a nightly toolchain with cargo-fuzz
 	@.ci/fuzz $(FUZZ_SECONDS)

@@ -22,6 +22,7 @@ FAULTS = [
     ("_settings.tpl", '"password_file" (printf "%s/database-password" $secrets)', '"password" "hunter2"', "no_secret_stands_in"),
     ("_settings.tpl", '"server_name" (include "lakefall.rpcName" $root)', '"server_name" "metadata"', "certificates_bear_the_name"),
     ("_checks.tpl", "134217728", "134217729", "defaults_that_templates_reckon"),
+    ("_pods.tpl", '"telemetry-headers")', '"headers")', "every_file_that_the_settings_name"),
     ("_network.tpl", "port: 8082", "port: 8083", "what_one_pod_may_send"),
     ("networkpolicies.yaml", '"app.kubernetes.io/component" | toYaml', '"component" | toYaml', "every_pod_is_under_a_policy"),
     ("gateway.yaml", "targetPort: http", "targetPort: admin", "no_service_of_clients"),

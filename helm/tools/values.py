@@ -42,6 +42,9 @@ MANAGED = {
     "receipts.previous": "secrets.previousReceiptsKeys",
     "cache.disk_path": "gateway.cacheDisk",
     "cache.disk_bytes": "gateway.cacheDisk",
+    "telemetry.headers": "secrets.telemetryHeaders",
+    "telemetry.headers_file": "secrets.telemetryHeaders",
+    "telemetry.ca_file": "secrets.telemetryCA",
 }
 
 # What several processes can share. That no password stands in a URL is checked by a template, which does not repeat it.
@@ -49,6 +52,7 @@ PATTERNS = {
     "metadata.url": "^postgres(ql)?://",
     "store.url": "^(s3|gs|az)://",
     "store.endpoint": "^https?://",
+    "telemetry.endpoint": "^https?://",
 }
 
 DEFS = {
@@ -170,6 +174,8 @@ def setting_schema(key, default, bounds, meaning):
         schema |= {"type": "number" if isinstance(low, float) else "integer", "minimum": low, "maximum": high}
     elif re.fullmatch(r"(`[a-z0-9-]+`(, )?){2,}", bounds):
         schema["enum"] = re.findall(r"`([^`]+)`", bounds)
+    elif bounds == "a list":
+        schema |= {"type": "array", "items": {"type": "string"}}
     elif default.isdigit():
         raise SystemExit(f"docs/configuration.md: the bounds of {key} cannot be read: {bounds}")
     else:

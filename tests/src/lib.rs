@@ -26,6 +26,7 @@ pub mod raw;
 pub mod rows;
 pub mod server;
 pub mod small;
+pub mod telemetry;
 pub mod verdict;
 
 pub use lakefall_check::{checker, history};

@@ -25,6 +25,7 @@ mod cluster {
     mod store;
     mod surroundings;
     mod takeover;
+    mod telemetry;
     mod zombie;
 }
 

@@ -32,6 +32,7 @@ mod system {
     mod slow_client;
     mod sql;
     mod tables;
+    mod telemetry;
     mod upgrade;
     mod usage;
 

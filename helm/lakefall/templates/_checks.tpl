@@ -6,10 +6,11 @@
       "metadata.config.metadata.url" (dig "metadata" "url" "" $v.metadata.config)
       "migration.url" $v.migration.url
       "config.store.url" (dig "store" "url" "" $v.config)
-      "config.store.endpoint" (dig "store" "endpoint" "" $v.config) -}}
+      "config.store.endpoint" (dig "store" "endpoint" "" $v.config)
+      "config.telemetry.endpoint" (dig "telemetry" "endpoint" "" $v.config) -}}
 {{- range $name, $url := $urls -}}
 {{- if regexMatch "://[^/@]*:[^/]*@" (default "" $url) -}}
-{{- fail (printf "%s: a password does not belong into it, as it stands in a ConfigMap; name a Secret with it (secrets.databasePassword, migration.password, secrets.storeCredentials)" $name) -}}
+{{- fail (printf "%s: a password does not belong into it, as it stands in a ConfigMap; name a Secret with it (secrets.databasePassword, migration.password, secrets.storeCredentials, secrets.telemetryHeaders)" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- if not (include "lakefall.secret" (list . "token")) -}}

@@ -82,6 +82,17 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The collector that the settings of a role name, if they do: root, role. */}}
+{{- define "lakefall.toTelemetry" -}}
+{{- $url := dig "telemetry" "endpoint" "" (include "lakefall.written" . | fromJson) -}}
+{{- if $url -}}
+- to:
+    {{- toYaml (index . 0).Values.networkPolicy.telemetry | nindent 4 }}
+  ports:
+    - {protocol: TCP, port: {{ include "lakefall.port" (list $url (ternary 80 443 (hasPrefix "http://" $url))) }}}
+{{- end -}}
+{{- end -}}
+
 {{/* Who may reach the admin port. */}}
 {{- define "lakefall.fromMonitoring" -}}
 {{- with .Values.networkPolicy.monitoring -}}

@@ -35,6 +35,7 @@ capabilities:
 {{- $files := list -}}
 {{- if ne $role "migration" -}}
 {{- with include "lakefall.secret" (list $root "token") }}{{ $files = append $files (list . "token") }}{{ end -}}
+{{- with include "lakefall.secret" (list $root "telemetryHeaders") }}{{ $files = append $files (list . "telemetry-headers") }}{{ end -}}
 {{- end -}}
 {{- if eq $role "gateway" -}}
 {{- with include "lakefall.secret" (list $root "receiptsKey") }}{{ $files = append $files (list . "receipts-key") }}{{ end -}}
@@ -52,14 +53,18 @@ capabilities:
       - key: {{ $secret.key }}
         path: {{ index . 1 }}
 {{- end }}
-{{- if has $role (list "metadata" "migration") }}
-{{- with $root.Values.secrets.databaseCA }}
+{{- $authorities := list -}}
+{{- if has $role (list "metadata" "migration") }}{{ $authorities = append $authorities (list $root.Values.secrets.databaseCA "database-ca.crt") }}{{ end -}}
+{{- if ne $role "migration" }}{{ $authorities = append $authorities (list $root.Values.secrets.telemetryCA "telemetry-ca.crt") }}{{ end -}}
+{{- range $authorities }}
+{{- $path := index . 1 }}
+{{- with index . 0 }}
 {{- if or .existingSecret .existingConfigMap }}
 - {{ ternary "secret" "configMap" (not (empty .existingSecret)) }}:
     name: {{ default .existingConfigMap .existingSecret }}
     items:
       - key: {{ .key }}
-        path: database-ca.crt
+        path: {{ $path }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -52,9 +52,9 @@
 {{- $role := index . 1 -}}
 {{- $secrets := "/run/secrets/lakefall" -}}
 {{- $sections := dict
-      "gateway" (list "log" "http" "store" "segment" "uploads" "ingest" "read" "sql" "cache" "limits" "metadata")
-      "compactor" (list "log" "http" "store" "compactor" "collector" "metadata")
-      "metadata" (list "log" "http" "metadata")
+      "gateway" (list "log" "http" "store" "segment" "uploads" "ingest" "read" "sql" "cache" "limits" "metadata" "telemetry")
+      "compactor" (list "log" "http" "store" "compactor" "collector" "metadata" "telemetry")
+      "metadata" (list "log" "http" "metadata" "telemetry")
       "migration" (list "log" "metadata") -}}
 {{- $written := include "lakefall.written" . | fromJson -}}
 {{- $set := dict -}}
@@ -65,6 +65,12 @@
 {{- if ne $role "migration" -}}
 {{- $_ := set $set "admin_listen" (include "lakefall.listen" (list $root 8081)) -}}
 {{- if include "lakefall.secret" (list $root "token") }}{{ $_ := set $metadata "token_file" (printf "%s/token" $secrets) }}{{ end -}}
+{{- $telemetry := default (dict) (get $set "telemetry") -}}
+{{- if include "lakefall.secret" (list $root "telemetryHeaders") }}{{ $_ := set $telemetry "headers_file" (printf "%s/telemetry-headers" $secrets) }}{{ end -}}
+{{- with $root.Values.secrets.telemetryCA -}}
+{{- if or .existingSecret .existingConfigMap }}{{ $_ := set $telemetry "ca_file" (printf "%s/telemetry-ca.crt" $secrets) }}{{ end -}}
+{{- end -}}
+{{- if $telemetry }}{{ $_ := set $set "telemetry" $telemetry }}{{ end -}}
 {{- if $root.Values.rpcTLS.enabled -}}
 {{- $tls := printf "%s-tls" $secrets -}}
 {{- $_ := set $metadata "tls" (dict "ca" (printf "%s/ca.crt" $tls) "cert" (printf "%s/tls.crt" $tls) "key" (printf "%s/tls.key" $tls)

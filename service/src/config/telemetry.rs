@@ -37,7 +37,7 @@ pub struct TelemetryConfig {
     /// Sends log records: those that `log.level` lets through. Default true, or what `OTEL_LOGS_EXPORTER` says.
     pub logs: bool,
     /// The part of requests that begin a trace which is recorded. More shows more and costs more: a traced request has some spans, one
-    /// that is not has none. Default 0.01, or `OTEL_TRACES_SAMPLER_ARG`; 0 to 1.
+    /// that is not has none. Default 0.01, or `OTEL_TRACES_SAMPLER_ARG`; 0.0 to 1.0.
     pub sample_ratio: f64,
     /// A request with a `traceparent` is traced if that says so, whatever the ratio is, and else is not. Off, callers decide nothing:
     /// for gateways that strangers reach. Default true, or what `OTEL_TRACES_SAMPLER` says.
