@@ -52,8 +52,8 @@
 {{- $role := index . 1 -}}
 {{- $secrets := "/run/secrets/lakefall" -}}
 {{- $sections := dict
-      "gateway" (list "log" "http" "store" "segment" "uploads" "ingest" "read" "sql" "cache" "limits" "metadata" "telemetry")
-      "compactor" (list "log" "http" "store" "compactor" "collector" "metadata" "telemetry")
+      "gateway" (list "log" "http" "store" "segment" "uploads" "ingest" "read" "sql" "cache" "limits" "usage" "metadata" "telemetry")
+      "compactor" (list "log" "http" "store" "compactor" "collector" "usage" "metadata" "telemetry")
       "metadata" (list "log" "http" "metadata" "telemetry")
       "migration" (list "log" "metadata") -}}
 {{- $written := include "lakefall.written" . | fromJson -}}
