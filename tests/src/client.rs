@@ -271,11 +271,12 @@ impl Client {
                 since = Instant::now();
             }
             at = page.next;
+            let (told, end) = (page.told(), page.end);
             rows.extend(page.rows);
-            if page.told().is_some_and(|end| at >= end) {
+            if told.is_some_and(|end| at >= end) {
                 return rows;
             }
-            assert!(since.elapsed() < PROGRESS, "partition {partition} of {topic} ends at {}, but nothing comes from {at} on", page.end);
+            assert!(since.elapsed() < PROGRESS, "partition {partition} of {topic} ends at {end}, but nothing comes from {at} on");
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::windows::RememberedReply;
 use super::super::{Applied, Ledger, Notice, Reply, RowKey, check_condition};
+use super::returned::Returned;
 use super::state::QueueState;
 use super::{PutQueue, SeekQueue};
 use crate::error::{Error, Result};
