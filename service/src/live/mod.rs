@@ -170,9 +170,12 @@ impl Hangups {
     }
 
     async fn next(&mut self) {
-        match &mut self.0 {
-            Some(signal) if signal.recv().await.is_some() => {}
-            _ => std::future::pending().await,
+        let heard = match &mut self.0 {
+            Some(signal) => signal.recv().await.is_some(),
+            None => false,
+        };
+        if !heard {
+            std::future::pending().await
         }
     }
 }
