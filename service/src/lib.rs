@@ -9,7 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod failpoint;
 pub mod live;
-mod metrics;
+pub mod metrics;
 pub mod net;
 pub mod rlimit;
 pub mod secret;

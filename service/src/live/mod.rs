@@ -240,7 +240,9 @@ mod tests {
         live.on_change(move |_| {
             show.fetch_add(1, Ordering::Relaxed);
             let take = Arc::clone(&take);
-            Ok(Box::new(move || drop(take.fetch_add(1, Ordering::Relaxed))))
+            Ok(Box::new(move || {
+                take.fetch_add(1, Ordering::Relaxed);
+            }))
         });
         (shown, taken)
     }
