@@ -170,9 +170,12 @@ impl Hangups {
     }
 
     async fn next(&mut self) {
-        match &mut self.0 {
-            Some(signal) if signal.recv().await.is_some() => {}
-            _ => std::future::pending().await,
+        let heard = match &mut self.0 {
+            Some(signal) => signal.recv().await.is_some(),
+            None => false,
+        };
+        if !heard {
+            std::future::pending().await
         }
     }
 }
@@ -237,7 +240,9 @@ mod tests {
         live.on_change(move |_| {
             show.fetch_add(1, Ordering::Relaxed);
             let take = Arc::clone(&take);
-            Ok(Box::new(move || drop(take.fetch_add(1, Ordering::Relaxed))))
+            Ok(Box::new(move || {
+                take.fetch_add(1, Ordering::Relaxed);
+            }))
         });
         (shown, taken)
     }

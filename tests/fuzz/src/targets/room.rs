@@ -116,7 +116,7 @@ pub(super) fn post(path: &str, headers: &[(&str, &str)], body: &[u8], piece: Opt
 /// A topic of two partitions, which takes everything.
 #[derive(Default)]
 struct Recorder {
-    limits: Limits,
+    limits: Arc<Limits>,
     appends: Mutex<Vec<TopicAppend>>,
 }
 
@@ -126,8 +126,8 @@ fn refused<T>() -> Result<T> {
 
 #[async_trait]
 impl Verbs for Recorder {
-    fn limits(&self) -> &Limits {
-        &self.limits
+    fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits)
     }
 
     async fn admit(&self, _: &Caller, _: usize) -> Result<Admission> {
