@@ -113,7 +113,14 @@ impl<T> Batches<T> {
             if batch.is_empty() {
                 return;
             }
-            let full = async { while batch.len() < BATCH && self.waiting.recv_many(&mut batch, BATCH - batch.len()).await > 0 {} };
+            let full = async {
+                loop {
+                    let room = BATCH - batch.len();
+                    if room == 0 || self.waiting.recv_many(&mut batch, room).await == 0 {
+                        return;
+                    }
+                }
+            };
             tokio::select! {
                 () = full => {}
                 () = tokio::time::sleep(self.linger) => {}
