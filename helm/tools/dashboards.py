@@ -27,6 +27,11 @@ def gauge(how, metric, more=""):
     return f"{how}({metric}{{{SELECTOR}{more}}})"
 
 
+def top(labels, metric):
+    """The ten with the highest rate."""
+    return f"topk(10, {by(labels, metric)})"
+
+
 def quantiles(metric, more=""):
     """Three quantiles of a histogram."""
     buckets = f"sum by (le) (rate({metric}_bucket{{{SELECTOR}{more}}}[$__rate_interval]))"
@@ -43,6 +48,7 @@ def panel(title, unit, *series, text="", least=0):
 
 
 HTTP = "lakefall_http_requests_total"
+CLASS_A, CLASS_B = ',class="a"', ',class="b"'
 OVERVIEW = {
     "Requests": [
         panel("Requests by route", "reqps", (by("route, method", HTTP), "{{method}} {{route}}")),
@@ -230,11 +236,48 @@ RESOURCES = {
     ],
 }
 
+USED = "lakefall_usage_"
+USAGE = {
+    "By namespace": [
+        panel("Produced", "Bps", (by("tenant", f"{USED}produced_bytes_total"), "{{tenant}}")),
+        panel("Read and received", "Bps", (by("tenant", f"{USED}read_bytes_total"), "{{tenant}} read"), (by("tenant", f"{USED}received_bytes_total"), "{{tenant}} received")),
+        panel(
+            "Requests to the store",
+            "reqps",
+            (f"{by('tenant', f'{USED}store_writes_millionths_total')} / 1e6", "{{tenant}} writes"),
+            (f"{by('tenant', f'{USED}store_reads_millionths_total')} / 1e6", "{{tenant}} reads"),
+            text="Those that serve several topics are shared among them by bytes.",
+        ),
+    ],
+    "By topic": [
+        panel("Produced", "Bps", (top("tenant, topic", f"{USED}produced_bytes_total"), "{{tenant}} {{topic}}"), text="The ten with most. Each process names its first hundred topics."),
+        panel("Writes to the store", "reqps", (f"{top('tenant, topic', f'{USED}store_writes_millionths_total')} / 1e6", "{{tenant}} {{topic}}")),
+        panel("Reads from the store", "reqps", (f"{top('tenant, topic', f'{USED}store_reads_millionths_total')} / 1e6", "{{tenant}} {{topic}}")),
+    ],
+    "The bill": [
+        panel(
+            "Requests to the store, for a month",
+            "currencyUSD",
+            (f"{rate('lakefall_store_requests_total', CLASS_A)} * 2628000 / 1000 * 0.005", "writes and lists"),
+            (f"{rate('lakefall_store_requests_total', CLASS_B)} * 2628000 / 1000 * 0.0004", "reads"),
+            text="If it went on like this, at the list prices of S3 in us-east-1.",
+        ),
+        panel("What requests are for", "reqps", (by("purpose, class", "lakefall_store_requests_total"), "{{purpose}} {{class}}")),
+        panel(
+            "On behalf of no topic, and reports",
+            "cps",
+            (by("class", "lakefall_store_unattributed_requests_total"), "requests {{class}}"),
+            (by("outcome", "lakefall_usage_reports_total"), "reports {{outcome}}"),
+        ),
+    ],
+}
+
 DASHBOARDS = {
     "overview": ("Lakefall: what is asked", OVERVIEW),
     "metadata": ("Lakefall: metadata", METADATA),
     "storage": ("Lakefall: storage", STORAGE),
     "resources": ("Lakefall: resources", RESOURCES),
+    "usage": ("Lakefall: usage and cost", USAGE),
 }
 
 

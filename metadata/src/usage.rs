@@ -357,7 +357,7 @@ mod tests {
             applied.reply
         }
 
-        fn become_(&self, fate: Fate) {
+        fn be(&self, fate: Fate) {
             *self.fate.lock().unwrap() = fate;
         }
 
@@ -415,12 +415,12 @@ mod tests {
         let (shard, topics) = Shard::with_topics(1);
         let meter = meter(&shard);
         meter.of(&topics[0]).add(Figure::ProducedRecords, 3);
-        shard.become_(Fate::AnswerLost);
+        shard.be(Fate::AnswerLost);
         meter.report().await;
         meter.of(&topics[0]).add(Figure::ProducedRecords, 4);
         meter.report().await;
         assert_eq!((shard.produced(), shard.asked()), (3, 2), "only the first one was sent, twice");
-        shard.become_(Fate::Done);
+        shard.be(Fate::Done);
         meter.report().await;
         assert_eq!(shard.produced(), 7);
         meter.report().await;
@@ -431,13 +431,13 @@ mod tests {
     async fn what_cannot_be_reported_is_kept_and_reported_later() {
         let (shard, topics) = Shard::with_topics(1);
         let meter = meter(&shard);
-        shard.become_(Fate::Away);
+        shard.be(Fate::Away);
         for _ in 0..5 {
             meter.of(&topics[0]).add(Figure::ProducedRecords, 1);
             meter.report().await;
         }
         assert_eq!(shard.produced(), 0);
-        shard.become_(Fate::Done);
+        shard.be(Fate::Done);
         meter.report().await;
         assert_eq!(shard.produced(), 5);
     }

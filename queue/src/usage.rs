@@ -323,9 +323,10 @@ impl UsageRange {
         let to = to.map_or(latest, |to| end_of(to).min(latest));
         let begins = from.map_or_else(|| grain.start(to.minus(back)).max(oldest), |from| grain.start(from));
         if begins < oldest || to <= oldest {
-            let (field, unit, advice) = match grain {
-                Grain::Hour => (if from.is_some() { "from" } else { "to" }, "hours", "; days are kept for longer: granularity=day"),
-                Grain::Day => (if from.is_some() { "from" } else { "to" }, "days", ""),
+            let field = if from.is_some() { "from" } else { "to" };
+            let (unit, advice) = match grain {
+                Grain::Hour => ("hours", "; days are kept for longer: granularity=day"),
+                Grain::Day => ("days", ""),
             };
             return Err(Error::invalid(field, format!("{unit} are kept from {oldest} on{advice}")));
         }

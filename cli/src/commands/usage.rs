@@ -12,6 +12,8 @@ use super::{Client, Output, segment};
 use crate::failure::Failure;
 
 const GIB: f64 = 1_073_741_824.0;
+/// Stands for the prices that are built in.
+const BUILT_IN: &str = "built-in";
 
 /// Usage.
 #[derive(Debug, Args)]
@@ -33,7 +35,7 @@ pub(crate) struct UsageArgs {
     #[arg(long, value_enum, default_value = "total", conflicts_with = "topics")]
     granularity: Granularity,
     /// Also what the object store asks for it, by a table of prices (TOML), or without one by the list prices of AWS in us-east-1.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = BUILT_IN)]
     prices: Option<PathBuf>,
 }
 
@@ -63,7 +65,7 @@ impl UsageArgs {
 
     fn prices(&self) -> Result<Option<Prices>, Failure> {
         let Some(file) = &self.prices else { return Ok(None) };
-        Prices::load(Some(file.as_path()).filter(|file| !file.as_os_str().is_empty())).map(Some)
+        Prices::load(Some(file.as_path()).filter(|file| file.as_os_str() != BUILT_IN)).map(Some)
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use lakefall_gateway::engine::Engine;
-use lakefall_queue::topic::Urgency;
 use lakefall_queue::usage::{Figure, Granularity, ONE, Usage, UsageCounts, UsageOf, UsageRange, UsageVerbs};
 use lakefall_queue::verbs::{Start, Verbs};
 
-use crate::support::{Fault, World, append, caller, read, record, topic};
+use crate::support::faults::Fault;
+use crate::support::{World, append, caller, read, record, topic};
 
 async fn used(world: &World, engine: &Engine, of: UsageOf) -> Usage {
     let range = UsageRange::new(Granularity::Total, None, None, world.ambient.now()).unwrap();
@@ -32,7 +32,7 @@ async fn all(world: &World, engine: &Engine, topics: &[&str]) -> (Vec<UsageCount
 async fn records_and_bytes_count_for_their_topic_and_a_segments_requests_are_shared() {
     let world = World::new().await;
     world.topic("a", 1).await;
-    world.topic_of("b", Urgency::Standard).await;
+    world.topic("b", 1).await;
     for _ in 0..10 {
         let (one, other) = tokio::join!(world.send("a", &["12345", "123"]), world.send("b", &["1234567890"]));
         one.unwrap();

@@ -52,8 +52,8 @@
 {{- $role := index . 1 -}}
 {{- $secrets := "/run/secrets/lakefall" -}}
 {{- $sections := dict
-      "gateway" (list "log" "http" "store" "segment" "uploads" "ingest" "read" "sql" "cache" "limits" "metadata")
-      "compactor" (list "log" "http" "store" "compactor" "collector" "metadata")
+      "gateway" (list "log" "http" "store" "segment" "uploads" "ingest" "read" "sql" "cache" "limits" "usage" "metadata")
+      "compactor" (list "log" "http" "store" "compactor" "collector" "usage" "metadata")
       "metadata" (list "log" "http" "metadata")
       "migration" (list "log" "metadata") -}}
 {{- $written := include "lakefall.written" . | fromJson -}}

@@ -88,8 +88,6 @@ pub struct Ledger {
     compactable: BTreeSet<PartitionKey>,
     /// There was a swap or a schema once: rows are not all what the first programs knew.
     has_later_rows: bool,
-    /// Usage was reported once.
-    has_usage: bool,
     schemas: schemas::Schemas,
     usage: usage::UsageState,
     dirty: BTreeSet<RowKey>,
@@ -157,7 +155,6 @@ impl Ledger {
             claims: compaction::Claims::default(),
             compactable: BTreeSet::new(),
             has_later_rows: false,
-            has_usage: false,
             schemas: schemas::Schemas::default(),
             usage: usage::UsageState::default(),
             dirty: BTreeSet::new(),

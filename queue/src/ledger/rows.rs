@@ -34,9 +34,9 @@ pub mod proto {
 
 pub use proto::ShardRow;
 
-/// The versions of the rows of a shard without queues, with queues, after a first swap or schema, and with usage: who knows only an
-/// earlier one must not serve a later. This program reads all.
-const VERSIONS: (u32, u32, u32, u32) = (1, 2, 3, 4);
+/// The versions of the rows of a shard without queues, with queues, and after a first swap or schema: who knows only an earlier one must
+/// not serve a later. This program reads all. Usage raises none: who does not know it may pass over its rows, as nothing depends on them.
+const VERSIONS: (u32, u32, u32) = (1, 2, 3);
 
 /// Partitions whose newest extents may all be in memory: beyond it, only the busy ones keep theirs.
 const FULL_PARTITIONS: usize = 1_024;
@@ -203,7 +203,7 @@ impl Ledger {
 
     /// Builds a ledger from the rows of its checkpoints. The journal's entries after `shard.seq` are to be replayed on it.
     pub fn restore(id: ShardId, shard: &ShardRow, rows: impl IntoIterator<Item = Row>) -> Result<Self, EntryError> {
-        if shard.version == 0 || shard.version > VERSIONS.3 {
+        if shard.version == 0 || shard.version > VERSIONS.2 {
             return Err(EntryError::UnknownVersion(shard.version));
         }
         let mut ledger = Self::empty(id);
@@ -212,7 +212,6 @@ impl Ledger {
         ledger.time = Timestamp::from_millis(shard.time_ms);
         ledger.next_topic = shard.next_topic;
         ledger.has_later_rows = shard.version >= VERSIONS.2;
-        ledger.has_usage = shard.version >= VERSIONS.3;
         // Built at once, the map's nodes are full: one by one, in order, they would be half empty, and there may be millions.
         let mut partitions = Vec::new();
         let mut queues = QueueRows::default();
@@ -231,11 +230,10 @@ impl Ledger {
     }
 
     fn shard_row(&self) -> ShardRow {
-        let version = match (self.has_usage, self.has_later_rows, self.queues.is_empty()) {
-            (true, ..) => VERSIONS.3,
-            (false, true, _) => VERSIONS.2,
-            (false, false, false) => VERSIONS.1,
-            (false, false, true) => VERSIONS.0,
+        let version = match (self.has_later_rows, self.queues.is_empty()) {
+            (true, _) => VERSIONS.2,
+            (false, false) => VERSIONS.1,
+            (false, true) => VERSIONS.0,
         };
         ShardRow { version, seq: self.seq.0, epoch: self.epoch.0, time_ms: self.time.as_millis(), next_topic: self.next_topic }
     }

@@ -155,7 +155,6 @@ impl Ledger {
         if self.usage.reporters.get(reporter).is_some_and(|known| known.sequence >= *sequence) {
             return Applied::unchanged(Ok(Reply::Done));
         }
-        self.has_usage = true;
         self.usage.reporters.insert(*reporter, Reporter { sequence: *sequence, seen_at: now });
         self.dirty.insert(RowKey::UsageReporter(*reporter));
         for item in items {

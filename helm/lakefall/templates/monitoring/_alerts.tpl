@@ -108,6 +108,11 @@ its page in docs/runbook.md. */}}
   for: 0m
   severity: critical
   summary: The object store held another object under a fresh key.
+- alert: LakefallUsageNotReported
+  expr: sum by (pod) (increase(lakefall_usage_reports_total{ {{- $s }},outcome="failed"}[30m])) > 0 unless sum by (pod) (increase(lakefall_usage_reports_total{ {{- $s }},outcome="ok"}[30m])) > 0
+  for: 30m
+  severity: warning
+  summary: A process could report no usage for half an hour. What it has counted since is lost if it is killed.
 - alert: LakefallConnectionsRefused
   expr: sum(increase(lakefall_connections_refused_total{ {{- $s }}}[5m])) > 0
   for: 5m
