@@ -2,12 +2,11 @@
 //! what is durable (L1).
 
 use std::ops::Bound;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Compactable, CursorKey, Extent, FreeMessages, Ledger, PartitionKey, Peeked, QueueNumbers, Refusal, RetiredExtent, SchemaAnswer,
-    SchemaQuery, SettleMessages, SettledRun,
+    Compactable, CursorKey, Extent, FreeMessages, Ledger, ObjectStatus, PartitionKey, Peeked, QueueNumbers, Refusal, RetiredExtent,
+    SchemaAnswer, SchemaQuery, SettleMessages, SettledRun, UsageAnswer, UsageQuery,
 };
 use crate::error::{Error, Result};
 use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, TopicId, TopicName};

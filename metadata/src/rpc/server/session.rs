@@ -239,7 +239,8 @@ fn bounded(query: Query) -> Query {
         | Query::Position
         | Query::Queue(..)
         | Query::QueueNumbers(_)
-        | Query::QueueLeases(_)) => other,
+        | Query::QueueLeases(_)
+        | Query::Usage(_)) => other,
     }
 }
 
