@@ -11,7 +11,7 @@ use lakefall_storage::parquet::{
 
 use super::chunks::{Chunk, Chunks};
 use super::clean::Latest;
-use super::{CompactError, Compactor, Unreadable};
+use super::{CompactError, Compactor, Unreadable, defect};
 use crate::metrics as names;
 
 /// A file ends with the extent that brings it to so many bytes of keys, values and headers…
@@ -113,10 +113,6 @@ impl Desk {
         })?;
         Ok(self)
     }
-}
-
-fn defect(error: impl std::fmt::Display) -> CompactError {
-    CompactError::Defect(error.to_string())
 }
 
 impl Compactor {

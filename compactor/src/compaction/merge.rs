@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use lakefall_queue::ledger::{Compactable, Extent, NewExtent, ObjectLevel, RetiredExtent, Swap, SwapPart, Work};
+use lakefall_queue::ledger::{Compactable, CompactablePartition, Extent, NewExtent, ObjectLevel, RetiredExtent, Swap, SwapPart, Work};
 use lakefall_queue::usage::{Tally, UsageCounts};
 use lakefall_queue::{Offset, SegmentId, ShardId, Timestamp};
 use lakefall_service::failpoint;
@@ -15,7 +15,7 @@ use lakefall_storage::parquet::{ChainDigest, ChainHash};
 use lakefall_storage::segment::{Segment, SegmentBuilder, SegmentIndex, take_over};
 use tokio::time::Instant;
 
-use super::plan::{self, MergePart, Merges, Unmerged};
+use super::plan::{self, Due, MergePart, Merges, Unmerged};
 use super::publish::taken;
 use super::{CompactError, Compactor, Unreadable};
 
@@ -23,6 +23,8 @@ use super::{CompactError, Compactor, Unreadable};
 const EXTENTS: usize = 4_000;
 /// Objects fetched at once.
 const AT_ONCE: usize = 16;
+/// Extents of so many bytes on average are rolled as they are. Smaller ones are many more requests for the same records.
+const LARGE_EXTENT: u64 = 128 << 10;
 
 /// Bytes of objects, each from a position on.
 type Fetched = Arc<BTreeMap<SegmentId, (u64, Bytes)>>;
@@ -77,6 +79,11 @@ impl Compactor {
             if found.claims.iter().any(|claim| claim.work == work) {
                 continue;
             }
+            match self.is_rolled_next(partition, found.now).await {
+                Ok(false) => {}
+                Ok(true) | Err(CompactError::Gone) => continue,
+                Err(error) => return Err(error),
+            }
             match self.extents(partition, partition.merged, EXTENTS).await {
                 Ok(mut extents) => {
                     let gateways = extents.iter().take_while(|extent| extent.level == ObjectLevel::Segment).count();
@@ -91,6 +98,16 @@ impl Compactor {
             }
         }
         Ok(plan::merges(&unmerged, found.now, self.config.merge_interval, self.config.merge_bytes))
+    }
+
+    /// Whether a partition becomes Parquet at once, from extents that are worth a request each: merging them first would only read and
+    /// write them once more.
+    async fn is_rolled_next(&self, partition: &CompactablePartition, now: Timestamp) -> Result<bool, CompactError> {
+        if partition.unmerged_bytes < partition.unmerged_extents.saturating_mul(LARGE_EXTENT) {
+            return Ok(false);
+        }
+        let topic = self.topic(partition).await?;
+        Ok(plan::due(partition, &topic.config.parquet, now, self.config.roll_bytes) == Due::Now)
     }
 
     async fn merge(&self, shard: ShardId, parts: &[MergePart]) -> Result<(), CompactError> {

@@ -255,3 +255,7 @@ pub async fn compactable(metadata: &dyn Metadata, shard: ShardId) -> Result<Comp
 fn unexpected(answer: &impl std::fmt::Debug) -> CompactError {
     CompactError::Defect(format!("the metadata service answered another question: {answer:?}"))
 }
+
+fn defect(error: impl std::fmt::Display) -> CompactError {
+    CompactError::Defect(error.to_string())
+}

@@ -9,17 +9,19 @@ use lakefall_queue::ledger::{
     Swap, SwapPart, object_key,
 };
 use lakefall_queue::topic::Topic;
-use lakefall_queue::{Offset, SegmentId, ShardId, Timestamp};
+use lakefall_queue::{Offset, PartitionIndex, SegmentId, ShardId, Timestamp};
 use lakefall_service::failpoint;
-use lakefall_storage::parquet::{Written, verify};
+use lakefall_storage::parquet::{ChainDigest, ParquetError, ParquetFile, Verification, Written, verify};
 use lakefall_storage::store::StoreError;
 use tokio::time::Instant;
 
-use super::{CompactError, Compactor, plan, unexpected};
+use super::{CompactError, Compactor, defect, plan, unexpected};
 
 /// How often an upload or a swap whose outcome is unknown is repeated, and the pauses between, doubling.
 const REPEATS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
+/// Bytes of a stored file that are read back at once.
+const PIECE: u64 = 8 << 20;
 
 /// A Parquet file that is to take the place of extents.
 pub(super) struct Candidate<'a> {
@@ -51,11 +53,7 @@ impl Compactor {
         let expected = (written.records, written.first, written.last, written.hash);
         self.put(&key, vec![written.bytes]).await?;
         failpoint::hit("c3");
-        let stored = self.fetch(&key, 0..size).await?;
-        let report = self.threads.run(move || verify(&stored, Some(expected.3))).await;
-        let report =
-            report.map_err(|error| CompactError::Defect(error.to_string()))?.map_err(|error| CompactError::damaged(&key, &error))?;
-        let file = &report.file;
+        let file = self.read_back(topic, partition.partition, &extent, &key, expected.3).await?;
         let found = (file.records(), file.first(), file.last(), file.hash());
         if found != expected || file.topic() != topic.id || file.partition() != partition.partition {
             return Err(CompactError::damaged(&key, &"what was stored is not what was written"));
@@ -77,6 +75,44 @@ impl Compactor {
         self.progress.did(ObjectLevel::Parquet, plan::bytes(old), size, begun);
         tracing::debug!(topic = %topic.name, partition = partition.partition.0, key, extents = old.len(), "records became a Parquet file");
         Ok(extent)
+    }
+
+    /// Reads a stored file as a whole, piece by piece: its footer, if everything is as that says and the records are the expected.
+    async fn read_back(
+        &self,
+        topic: &Topic,
+        partition: PartitionIndex,
+        extent: &Extent,
+        key: &str,
+        expected: ChainDigest,
+    ) -> Result<ParquetFile, CompactError> {
+        let damaged = |error: &ParquetError| CompactError::damaged(key, error);
+        if extent.object_size <= PIECE {
+            let stored = self.fetch(key, 0..extent.object_size).await?;
+            let report = self.threads.run(move || verify(&stored, Some(expected))).await;
+            return report.map_err(defect)?.map(|report| report.file).map_err(|error| damaged(&error));
+        }
+        let mut reading = Verification::new(self.footer(topic, partition, extent).await?);
+        let mut next = match reading.piece(0, PIECE) {
+            Some((range, count)) => Some((self.fetch(key, range).await?, count)),
+            None => None,
+        };
+        while let Some((bytes, count)) = next.take() {
+            let after = reading.piece(count, PIECE);
+            let fetch = async {
+                match after {
+                    Some((range, count)) => self.fetch(key, range).await.map(|bytes| Some((bytes, count))),
+                    None => Ok(None),
+                }
+            };
+            let check = self.threads.run(move || reading.take(&bytes, count).map(|()| reading));
+            let (checked, fetched) = tokio::join!(check, fetch);
+            reading = checked.map_err(defect)?.map_err(|error| damaged(&error))?;
+            next = fetched?;
+        }
+        let index = self.fetch(key, reading.index()).await?;
+        let report = self.threads.run(move || reading.finish(&index, Some(expected))).await;
+        report.map_err(defect)?.map(|report| report.file).map_err(|error| damaged(&error))
     }
 
     /// The inputs must still be what the partition holds; otherwise the upload is spared.

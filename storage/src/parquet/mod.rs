@@ -69,7 +69,7 @@ pub use hash::{ChainDigest, ChainHash, key_hash};
 pub use infer::{Inference, MOST_COLUMNS, infer_json};
 pub use read::Want;
 pub use typed::{TypedColumns, ValuesAsJson};
-pub use verify::{ParquetReport, verify};
+pub use verify::{ParquetReport, Verification, verify};
 pub use write::{Options, ParquetWriter, Written};
 
 use lakefall_queue::Offset;
