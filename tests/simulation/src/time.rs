@@ -14,8 +14,8 @@ use crate::lock;
 /// When every simulation begins, in milliseconds since 1970: 2025-01-01.
 pub const EPOCH_MS: i64 = 1_735_689_600_000;
 
-/// How long one step is: what is sent in one arrives in a later one.
-pub const STEP: Duration = Duration::from_millis(10);
+/// How long one step is: what is sent in one arrives in a later one. Each costs all hosts a little, whether anything happens or not.
+pub const STEP: Duration = Duration::from_millis(20);
 
 /// How far the simulation is, in nanoseconds, at the beginning of the step that is under way.
 static STEP_BEGAN: AtomicU64 = AtomicU64::new(0);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use lakefall_compactor::mark::{self, Mark};
 use lakefall_metadata::memory::MemoryStore;
 use lakefall_metadata::{ExtentScan, MetadataStore, rebuild};
 use lakefall_queue::ledger::key::parquet_id;
@@ -189,15 +190,25 @@ pub fn swept_after(plan: &Plan) -> Duration {
     plan.orphan_grace + plan.orphan_interval * 2 + Duration::from_secs(30)
 }
 
-/// W3: what no ledger knows is younger than a sweep would leave it.
+/// W3: what no ledger knows is younger than a sweep would leave it. What the collector's mark says is to be kept for an operator is kept:
+/// a store that hid the mark from a collector that started looks to it like one that was used before.
 async fn orphans(world: &World, known: &BTreeMap<SegmentId, ObjectStatus>, inside: &mut Inside) {
     let horizon = Timestamp::from_millis(time::EPOCH_MS + time::elapsed().as_millis() as i64).minus(swept_after(&world.plan));
+    let kept = mark(world).await;
     let listed: Vec<_> = world.bucket.objects.list(None).try_collect().await.unwrap_or_default();
     for meta in listed {
         let key = meta.location.to_string();
         let Some(id) = SegmentId::from_key(&key).or_else(|| parquet_id(&key)) else { continue };
+        if kept.as_ref().is_some_and(|mark| mark.spares(id)) {
+            continue;
+        }
         if !known.contains_key(&id) && id.minted_at() < horizon {
             inside.wrong(format!("W3: {key} is needed by nobody since {:?}", id.minted_at()));
         }
     }
+}
+
+async fn mark(world: &World) -> Option<Mark> {
+    let found = world.bucket.objects.get(&mark::KEY.into()).await.ok()?;
+    Mark::decode(&found.bytes().await.ok()?).ok()
 }

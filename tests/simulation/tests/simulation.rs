@@ -7,9 +7,8 @@ use std::process::Command;
 
 use lakefall_simulation::seeds::Seeds;
 
-/// Seeds that are run each time, unless `LAKEFALL_TEST_SEEDS` says how many. Each takes some 12 s of a core in a debug build; `make
-/// simulate` runs more.
-const SEEDS: u64 = 6;
+/// Seeds that are run each time, unless `LAKEFALL_TEST_SEEDS` says how many; `make simulate` runs more.
+const SEEDS: u64 = 200;
 /// The first of them, unless `LAKEFALL_TEST_SEED` says which.
 const FIRST: u64 = 1;
 /// Seeds that are run twice.
