@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lakefall_servers::Otlp;
 use lakefall_tests::telemetry::{Place, Told};
-use lakefall_tests::{Client, Options, Server};
+use lakefall_tests::{Client, Options};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
