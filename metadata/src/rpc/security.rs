@@ -2,6 +2,9 @@
 
 use lakefall_service::Secret;
 use subtle::ConstantTimeEq;
+use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tonic::Status;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
@@ -47,6 +50,12 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
+    /// Whether there is an authority in `ca`. What opens connections passes over what it cannot read, and then trusts nobody.
+    pub(super) fn trusts_somebody(&self) -> bool {
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.ca).collect();
+        found.is_ok_and(|found| RootCertStore::empty().add_parsable_certificates(found).0 > 0)
+    }
+
     pub(super) fn config(&self) -> ClientTlsConfig {
         let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.ca));
         if let Some((cert, key)) = &self.identity {

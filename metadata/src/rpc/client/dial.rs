@@ -61,6 +61,9 @@ impl Dialer {
 
     /// Looks at renewed certificates; what comes back puts them into use for connections to come, and leaves those that are open.
     pub(super) fn renewal(&self, tls: &ClientTls) -> Result<Renewal, ClientError> {
+        if !tls.trusts_somebody() {
+            return Err(ClientError("metadata.tls.ca: there is no certificate in it that can be read".to_owned()));
+        }
         let renewed = tls.config().timeout(HANDSHAKE);
         let tried = Endpoint::from_static("https://localhost").tls_config(renewed.clone());
         tried.map_err(|error| ClientError(format!("metadata.tls: {}", reason(&error))))?;
