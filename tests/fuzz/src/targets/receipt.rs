@@ -47,7 +47,7 @@ fn made(input: &[u8]) -> Receipt {
         offset: Offset(long(24)),
         attempt: short(28) & 0xf_ffff,
         undelivered: short(32) & 0xfff,
-        trace: (short(36) & 1 == 1).then(|| TraceContext {
+        trace: (bytes[39] & 1 == 1).then(|| TraceContext {
             trace: u128::from(long(8)) << 64 | u128::from(long(16)),
             span: long(24),
             sampled: true,
