@@ -114,12 +114,12 @@ async fn a_database_without_tables_or_for_other_programs_is_refused_with_what_to
     place.sql("UPDATE cluster SET schema = 7").await;
     connect(&place.config()).await.unwrap();
     // And here it may not.
-    place.sql("UPDATE cluster SET oldest_program = 5").await;
+    place.sql("UPDATE cluster SET oldest_program = 6").await;
     let told = refused(&config).await;
-    assert_eq!(told, "the database has schema 7, which is for programs of schema 5 and later, and this one is of 4: upgrade it");
+    assert_eq!(told, "the database has schema 7, which is for programs of schema 6 and later, and this one is of 5: upgrade it");
     place.sql("UPDATE cluster SET schema = 0, oldest_program = 0").await;
     assert!(
-        refused(&config).await.starts_with("the database has schema 0, this program needs 4 or later: run `lakefall metadata migrate`")
+        refused(&config).await.starts_with("the database has schema 0, this program needs 5 or later: run `lakefall metadata migrate`")
     );
 }
 
@@ -138,10 +138,10 @@ async fn a_database_from_before_queues_is_migrated_with_all_that_is_in_it() {
         )
         .await;
     let told = refused(&PostgresConfig { migrate: false, ..place.config() }).await;
-    assert!(told.starts_with("the database has schema 1, this program needs 4 or later: run `lakefall metadata migrate`"), "{told}");
+    assert!(told.starts_with("the database has schema 1, this program needs 5 or later: run `lakefall metadata migrate`"), "{told}");
     assert_eq!(connect(&place.config()).await.unwrap().identity().await.unwrap(), before);
     let now = "SELECT schema, oldest_program, (SELECT count(*) FROM queues), (SELECT count(*) FROM shards) FROM cluster";
-    assert_eq!(place.sql(now).await, "4|1|0|1", "programs from before may go on beside it");
+    assert_eq!(place.sql(now).await, "5|1|0|1", "programs from before may go on beside it");
 }
 
 #[tokio::test]
