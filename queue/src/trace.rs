@@ -27,7 +27,7 @@ impl TraceContext {
             255 => false,
             _ => true,
         };
-        (is_whole && trace != 0 && span != 0).then(|| Self { trace, span: span as u64, sampled: flags & 1 == 1 })
+        (is_whole && trace != 0 && span != 0).then_some(Self { trace, span: span as u64, sampled: flags & 1 == 1 })
     }
 }
 
