@@ -418,11 +418,9 @@ mod tests {
             let shares = share(whole, &weights);
             prop_assert_eq!(shares.iter().map(|part| u128::from(*part)).sum::<u128>(), u128::from(whole));
             let all: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
-            if all > 0 {
-                for (part, weight) in shares.iter().zip(&weights) {
-                    let exact = u128::from(whole) * u128::from(*weight) / all;
-                    prop_assert!(u128::from(*part).abs_diff(exact) <= 1, "{part} of {whole} for {weight} of {all}");
-                }
+            for (part, weight) in shares.iter().zip(&weights) {
+                let Some(exact) = (u128::from(whole) * u128::from(*weight)).checked_div(all) else { break };
+                prop_assert!(u128::from(*part).abs_diff(exact) <= 1, "{part} of {whole} for {weight} of {all}");
             }
         }
 

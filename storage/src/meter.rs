@@ -14,7 +14,8 @@ tokio::task_local! {
 
 /// Does work whose requests count in `tally`. Tasks that it spawns are not in it, but for the fetches of the cache.
 pub async fn within<T>(tally: Arc<Tally>, work: impl Future<Output = T>) -> T {
-    TALLY.scope(tally, work).await
+    // Boxed: whoever awaits it need not make room for all of it.
+    TALLY.scope(tally, Box::pin(work)).await
 }
 
 /// The tally of the work under way, to go on within it in another task.

@@ -60,7 +60,7 @@ impl Compactor {
             let mut conversion = Conversion::begin(self, &recipe, &standing, rest).await?;
             while !conversion.is_done() {
                 let begun = Instant::now();
-                let Ok(made) = conversion.file().await? else {
+                let Ok(made) = Box::pin(conversion.file()).await? else {
                     return Err(CompactError::Defect("inputs that hold records became none".to_owned()));
                 };
                 let (old, left) = rest.split_at(made.inputs);
@@ -100,7 +100,7 @@ impl Compactor {
             let recipe = Recipe { topic: Arc::clone(topic), typed, latest: None, large: true, gaps: compact };
             let standing = *partition;
             let mut conversion = Conversion::begin(self, &recipe, &standing, &old).await?;
-            let Ok(made) = conversion.file().await? else {
+            let Ok(made) = Box::pin(conversion.file()).await? else {
                 return Err(CompactError::Defect("files that hold records became none".to_owned()));
             };
             // All of them, or the file grew too large: the rest stays as it is.
@@ -137,7 +137,7 @@ impl Compactor {
             let mut rest = inputs.as_slice();
             while !conversion.is_done() {
                 let begun = Instant::now();
-                let made = conversion.file().await?;
+                let made = Box::pin(conversion.file()).await?;
                 let (taken, left) = rest.split_at(made.as_ref().map_or_else(|inputs| *inputs, |made| made.inputs));
                 rest = left;
                 carried.extend(taken);

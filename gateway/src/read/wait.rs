@@ -28,7 +28,8 @@ impl Reader {
         let (mut at, mut pause) = (Vec::new(), PAUSE.0);
         let mut unanswered: Option<Error> = None;
         loop {
-            let look = self.look(topic, read, &at, tail.as_mut());
+            // Boxed: whoever waits keeps no room for looking.
+            let look = Box::pin(self.look(topic, read, &at, tail.as_mut()));
             let looked = match &unanswered {
                 None => look.await,
                 // It was waited for long enough once; now the caller's patience counts.

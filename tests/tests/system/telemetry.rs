@@ -61,14 +61,14 @@ async fn the_spans_of_one_message_are_joined_from_its_sender_to_its_settlement()
     assert_eq!((&request.place.trace, &request.parent), (&sender.trace, &sender.span));
     assert_eq!((&send.place.trace, &send.parent), (&sender.trace, &request.place.span));
     assert_eq!((&segment.place.trace, &segment.parent), (&sender.trace, &send.place.span));
-    assert_eq!(segment.links, [send.place.clone()]);
+    assert_eq!(segment.links, std::slice::from_ref(&send.place));
     assert_eq!((&upload.parent, &commit.parent), (&segment.place.span, &segment.place.span));
     // The way out: in the receiver's own traces, linked with what the message says of itself.
     assert_eq!((&asked.place.trace, &asked.parent), (&receiving.trace, &receiving.span));
     assert_eq!((&receive.place.trace, &receive.parent), (&receiving.trace, &asked.place.span));
-    assert_eq!(receive.links, [sender.clone()]);
+    assert_eq!(receive.links, std::slice::from_ref(&sender));
     assert_eq!((&ordered.place.trace, &ack.parent), (&settling.trace, &ordered.place.span));
-    assert_eq!(ack.links, [sender.clone()], "{settled}");
+    assert_eq!(ack.links, std::slice::from_ref(&sender), "{settled}");
     // What they are called by the conventions.
     assert_eq!((request.kind, send.kind, segment.kind, receive.kind), (2, 4, 1, 3));
     assert_eq!(request.attribute("http.route"), "/v1/queues/{queue}/messages");

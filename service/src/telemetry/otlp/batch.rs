@@ -150,8 +150,10 @@ mod tests {
         let (to, waiting) = mpsc::channel(2_000);
         let stop = CancellationToken::new();
         let sent = Mutex::new(Vec::new());
-        let run = Batches { waiting, linger: Duration::from_secs(1), stop: stop.clone() }
-            .run(|batch: Vec<u32>| std::future::ready(sent.lock().unwrap().push(batch.len())));
+        let run = Batches { waiting, linger: Duration::from_secs(1), stop: stop.clone() }.run(|batch: Vec<u32>| {
+            sent.lock().unwrap().push(batch.len());
+            std::future::ready(())
+        });
         let feed = async {
             to.send(1).await.unwrap();
             tokio::time::sleep(Duration::from_millis(500)).await;
