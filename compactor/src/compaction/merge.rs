@@ -54,7 +54,7 @@ impl Compactor {
             for parts in &planned {
                 let tally = Arc::<Tally>::default();
                 let merged = within(Arc::clone(&tally), self.merge(shard, parts)).await;
-                self.charge(parts, &tally.take()).await;
+                Box::pin(self.charge(parts, &tally.take())).await;
                 merged?;
             }
             Ok(())
