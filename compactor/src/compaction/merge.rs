@@ -54,12 +54,12 @@ impl Compactor {
             for parts in &planned {
                 let tally = Arc::<Tally>::default();
                 let merged = within(Arc::clone(&tally), self.merge(shard, parts)).await;
-                Box::pin(self.charge(parts, &tally.take())).await;
+                self.charge(parts, &tally.take()).await;
                 merged?;
             }
             Ok(())
         };
-        self.claimed(shard, Work::Merge, work).await?;
+        Box::pin(self.claimed(shard, Work::Merge, work)).await?;
         Ok((merges.due, true))
     }
 
