@@ -9,8 +9,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::blocking;
 
-/// Added to the niceness of the threads (`nice(7)`): under load each gets about a tenth of a normal one's time.
-const NICE: i32 = 10;
+/// Added to the niceness of the threads (`nice(7)`): under load each gets about a seventieth of a normal one's time.
+const NICE: i32 = 19;
 
 type Job = Box<dyn FnOnce() + Send>;
 
