@@ -70,7 +70,8 @@ impl<'a> Conversion<'a> {
     /// The next file; `None` when the inputs are used up, or what is left of them has no record that stays: then that comes with
     /// the count of those inputs.
     pub(super) async fn file(&mut self) -> Result<Result<Made, usize>, CompactError> {
-        let options = Options { typed: self.recipe.typed.clone(), gaps: self.recipe.gaps, ..Options::default() };
+        let most = if self.recipe.large { 2 * FILE } else { FILE };
+        let options = Options { typed: self.recipe.typed.clone(), gaps: self.recipe.gaps, room: most + most / 4, ..Options::default() };
         let writer = ParquetWriter::new(self.recipe.topic.id, self.partition.partition, options).map_err(defect)?;
         let mut desk = Desk { writer, latest: self.recipe.latest.clone(), hash: ChainHash::new(), cleaned: 0 };
         let mut inputs = 0;
@@ -80,7 +81,6 @@ impl<'a> Conversion<'a> {
             desk = done.map_err(defect)?.map_err(|error| CompactError::damaged(&key, &error))?;
             self.next = fetched?;
             inputs += usize::from(ends);
-            let most = if self.recipe.large { 2 * FILE } else { FILE };
             if ends && (desk.writer.payload_bytes() >= PAYLOAD && !self.recipe.large || desk.writer.written_bytes() >= most) {
                 break;
             }

@@ -17,6 +17,9 @@ use super::{ChainDigest, ChainHash, ParquetError, ROW_GROUP_BYTES, ROW_GROUP_REC
 use super::{TypedColumns, trailer};
 use crate::batch::MAX_UNCOMPRESSED_BYTES;
 
+/// Records that are encoded at once.
+const SLICE: usize = 8_192;
+
 /// How a file is written.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -27,11 +30,13 @@ pub struct Options {
     pub typed: Option<TypedColumns>,
     /// Offsets may be missing: where only the last record of each key is kept.
     pub gaps: bool,
+    /// About how many bytes the file may become: room that is taken at once need not be moved. Costs address space only.
+    pub room: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { zstd_level: 1, typed: None, gaps: false }
+        Self { zstd_level: 1, typed: None, gaps: false, room: 0 }
     }
 }
 
@@ -100,7 +105,7 @@ impl ParquetWriter {
         let properties = properties(options.zstd_level)?;
         // Arrow's own description of the schema would be a kilobyte in every file, and tells nobody anything new.
         let settings = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-        let inner = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), settings).map_err(unwritable)?;
+        let inner = ArrowWriter::try_new_with_options(Vec::with_capacity(options.room), schema.clone(), settings).map_err(unwritable)?;
         Ok(Self {
             topic,
             partition,
@@ -231,14 +236,21 @@ impl ParquetWriter {
         self.add_checksum()
     }
 
-    fn write(&mut self, mut columns: Vec<ArrayRef>) -> Result<(), ParquetError> {
-        if let (Some(typed), Some(value), Some(json)) = (&self.typed, columns.get(VALUE), columns.get(JSON)) {
-            let (data, untyped) = typed.column(value.as_binary(), json.as_boolean())?;
-            self.untyped += untyped;
-            columns.push(data);
+    /// Slice by slice: what a library needs to take JSON apart is many times its size.
+    fn write(&mut self, columns: Vec<ArrayRef>) -> Result<(), ParquetError> {
+        let rows = columns.first().map_or(0, |column| column.len());
+        for start in (0..rows).step_by(SLICE) {
+            let slice = |column: &ArrayRef| column.slice(start, SLICE.min(rows - start));
+            let mut columns: Vec<ArrayRef> = columns.iter().map(slice).collect();
+            if let (Some(typed), Some(value), Some(json)) = (&self.typed, columns.get(VALUE), columns.get(JSON)) {
+                let (data, untyped) = typed.column(value.as_binary(), json.as_boolean())?;
+                self.untyped += untyped;
+                columns.push(data);
+            }
+            let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(unwritable)?;
+            self.inner.write(&batch).map_err(unwritable)?;
         }
-        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(unwritable)?;
-        self.inner.write(&batch).map_err(unwritable)
+        Ok(())
     }
 
     /// Each column's, from which those of the row group follow without a second look at its bytes.
