@@ -342,7 +342,7 @@ pub(super) fn engine_config(config: &Config, receipt_keys: ReceiptKeys) -> Resul
 /// Which requests are traced: none where nobody records.
 pub(super) fn sampling(config: &Config) -> Option<Sampling> {
     let from = &config.telemetry;
-    trace::is_enabled().then(|| Sampling { ratio: from.sample_ratio, parent_based: from.parent_based })
+    trace::is_enabled().then_some(Sampling { ratio: from.sample_ratio, parent_based: from.parent_based })
 }
 
 pub(super) fn listen_config(config: &Config) -> ListenConfig {
