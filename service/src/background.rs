@@ -97,8 +97,8 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
     }
 }
 
-/// Of this thread alone: Linux keeps a niceness for each.
-fn lower_priority() -> rustix::io::Result<()> {
+/// Lowers the priority of this thread alone, as Linux keeps a niceness for each, and of those that it starts from now on.
+pub fn lower_priority() -> rustix::io::Result<()> {
     let now = rustix::process::getpriority_process(None)?;
     rustix::process::setpriority_process(None, (now + NICE).min(19))
 }

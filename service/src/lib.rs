@@ -19,7 +19,7 @@ pub mod telemetry;
 pub mod trace;
 
 pub use admin::Readiness;
-pub use background::Background;
+pub use background::{Background, lower_priority};
 pub use clock::{FollowingClock, system_ambient};
 pub use config::Config;
 pub use live::LiveConfig;

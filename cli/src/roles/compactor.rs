@@ -2,7 +2,7 @@
 //! killed at any moment.
 
 use clap::{Args, Subcommand};
-use lakefall_service::Config;
+use lakefall_service::{Config, lower_priority};
 use tokio_util::sync::CancellationToken;
 
 use super::{CommonArgs, Frame, Started, parts, run};
@@ -37,6 +37,9 @@ pub(crate) fn compactor(args: CompactorArgs) -> Result<(), Failure> {
     let flags = [("metadata.endpoints", "--metadata", &args.metadata), ("store.url", "--store", &args.store)];
     let live = args.common.load(Config::default(), flags)?;
     parts::require_cluster(&live.current())?;
+    // Nobody waits for a compactor: on a machine that others share it takes what they leave. What cannot be lowered is told of later,
+    // by the threads that do the work.
+    let _ = lower_priority();
     run(live, "compactor", |frame| Box::pin(start(frame)))
 }
 
