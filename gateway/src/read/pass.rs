@@ -2,16 +2,22 @@
 //! or everything up to the ends is read. Never tells an end as such that it was not told during the read, unless nobody
 //! can be asked.
 
+use std::time::Duration;
+
 use lakefall_queue::StoredRecord;
 use lakefall_queue::error::Error;
 use lakefall_queue::planted::{self, Bug};
 use lakefall_queue::topic::Topic;
 use lakefall_queue::verbs::Read;
+use tokio::time::Instant;
 
 use super::locations::Bounds;
 use super::room::{Held, weight};
 use super::{At, EXTENTS_AT_ONCE, Failure, Reader};
 
+/// From then on what was gathered is answered, however little: many small extents of a slow store take longer than callers wait,
+/// and each of their attempts would begin anew.
+const LONGEST: Duration = Duration::from_secs(5);
 /// How often the records of one read may turn out to lie elsewhere.
 const MOVES: usize = 3;
 
@@ -40,12 +46,13 @@ pub(super) struct Pass<'a> {
     pub(super) served: Vec<usize>,
     /// The metadata service does not answer: it is not asked again in this pass.
     pub(super) away: Option<Error>,
+    began: Instant,
 }
 
 impl<'a> Pass<'a> {
     pub(super) fn new(topic: &'a Topic, read: &'a Read) -> Self {
         let budget = Budget { records: read.max_records, bytes: read.max_bytes };
-        Self { topic, read, budget, records: Vec::new(), weight: 0, held: None, served: Vec::new(), away: None }
+        Self { topic, read, budget, records: Vec::new(), weight: 0, held: None, served: Vec::new(), away: None, began: Instant::now() }
     }
 
     /// Takes a record into the answer.
@@ -56,8 +63,11 @@ impl<'a> Pass<'a> {
         self.records.push(record);
     }
 
-    /// Ends the answer here where there is no room for more.
+    /// Ends the answer here where there is no room for more, or it took long enough.
     pub(super) fn weigh(&mut self) {
+        if !self.records.is_empty() && self.began.elapsed() >= LONGEST {
+            self.budget.bytes = 0;
+        }
         if self.held.as_mut().is_some_and(|held| !held.covers(self.weight)) && !self.budget.spent() {
             metrics::counter!(crate::metrics::READS_CUT_SHORT).increment(1);
             self.budget.bytes = 0;
