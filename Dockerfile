@@ -27,7 +27,8 @@ COPY --from=build /image/rootfs/ /
 LABEL org.opencontainers.image.title="Lakefall" \
       org.opencontainers.image.description="A message queue that keeps everything in object storage" \
       org.opencontainers.image.licenses="Apache-2.0"
-ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+# Huge pages keep memory that was given back.
+ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt MIMALLOC_ALLOW_THP=0
 # By number, so that Kubernetes can tell that it is not root.
 USER 65532:65532
 WORKDIR /var/lib/lakefall

@@ -67,7 +67,7 @@ def image(rootfs: Path, version: str, machine: str) -> dict[str, bytes]:
         "config": {
             "User": f"{USER}:{USER}",
             "WorkingDir": "/var/lib/lakefall",
-            "Env": ["SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"],
+            "Env": ["SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt", "MIMALLOC_ALLOW_THP=0"],
             "Entrypoint": ["/usr/bin/lakefall"],
             "Cmd": ["--help"],
             "ExposedPorts": {"8080/tcp": {}, "8081/tcp": {}, "8082/tcp": {}},

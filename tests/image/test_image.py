@@ -101,7 +101,7 @@ class TheImageIsWhatItSays(Image):
         self.assertEqual((said["USER"], said["WORKDIR"], said["STOPSIGNAL"]), (config["User"], config["WorkingDir"], config["StopSignal"]))
         self.assertEqual((json.loads(said["ENTRYPOINT"]), json.loads(said["CMD"])), (config["Entrypoint"], config["Cmd"]))
         self.assertEqual({f"{port}/tcp" for port in said["EXPOSE"].split()}, set(config["ExposedPorts"]))
-        self.assertEqual([said["ENV"]], config["Env"])
+        self.assertEqual(said["ENV"].split(), config["Env"])
         self.assertRegex(config["User"], r"^[1-9]\d*:[1-9]\d*$")
 
     def test_the_dockerfile_builds_what_is_locked_on_a_builder_of_the_projects_version(self):

@@ -103,7 +103,7 @@ impl Compactor {
     /// Whether a partition becomes Parquet at once, from extents that are worth a request each: merging them first would only read and
     /// write them once more.
     async fn is_rolled_next(&self, partition: &CompactablePartition, now: Timestamp) -> Result<bool, CompactError> {
-        if partition.unmerged_bytes < partition.unmerged_extents.saturating_mul(LARGE_EXTENT) {
+        if partition.unmerged_bytes < partition.unmerged_extents.saturating_mul(LARGE_EXTENT) || self.failing.has(partition) {
             return Ok(false);
         }
         let topic = self.topic(partition).await?;

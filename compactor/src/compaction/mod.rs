@@ -160,6 +160,7 @@ pub struct Compactor {
     known_columns: columns::Known,
     progress: progress::Progress,
     looked: rounds::Looked,
+    failing: rounds::Failing,
     /// Topics pay for what is read and written of them.
     usage: Arc<Meter>,
 }
@@ -181,6 +182,7 @@ impl Compactor {
             known_columns: columns::Known::default(),
             progress: progress::Progress::default(),
             looked: rounds::Looked::default(),
+            failing: rounds::Failing::default(),
         }
     }
 

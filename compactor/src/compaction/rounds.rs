@@ -1,7 +1,7 @@
 //! Rounds: over all shards, what is due is done; then it is waited for what comes next.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -48,6 +48,29 @@ impl Looked {
             looked.clear();
         }
         looked.insert((partition.topic, partition.partition), (partition.generation, period));
+    }
+}
+
+/// Partitions whose rolling failed the last time, and was not put aside: a store may refuse Parquet files and take segments.
+#[derive(Default)]
+pub(super) struct Failing(Mutex<BTreeSet<(TopicId, PartitionIndex)>>);
+
+impl Failing {
+    pub(super) fn has(&self, partition: &CompactablePartition) -> bool {
+        self.known().contains(&(partition.topic, partition.partition))
+    }
+
+    fn set(&self, partition: &CompactablePartition, failed: bool) {
+        let place = (partition.topic, partition.partition);
+        if failed {
+            self.known().insert(place);
+        } else {
+            self.known().remove(&place);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeSet<(TopicId, PartitionIndex)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,6 +140,7 @@ impl Compactor {
             .map(|partition| async move { (partition, self.roll_partition(shard, &partition, found).await) })
             .buffer_unordered(self.config.threads.max(1));
         while let Some((partition, done)) = jobs.next().await {
+            self.failing.set(&partition, matches!(done, Err(CompactError::Store(_))));
             match done {
                 Ok((due, did)) => {
                     self.ended("partition", did.then_some("ok"));

@@ -255,7 +255,7 @@ impl Engine {
         match self.execute(&caller.namespace, Command::Settle(settle)).await? {
             Reply::Settled(runs) => match runs.first().map(|run| run.outcome) {
                 Some(SettleOutcome::Done | SettleOutcome::Until(_)) => Ok(()),
-                Some(SettleOutcome::Expired | SettleOutcome::Unknown) | None => Err(none()),
+                Some(SettleOutcome::Expired | SettleOutcome::Unknown | SettleOutcome::Doubtful) | None => Err(none()),
             },
             other => Err(unexpected(&other)),
         }

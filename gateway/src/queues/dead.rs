@@ -15,6 +15,7 @@ use lakefall_queue::topic::Topic;
 use lakefall_queue::{Offset, PartitionIndex, Record, StoredRecord, Timestamp, TopicId, TopicName};
 
 use super::mover::{Found, Mover, Refused};
+use super::settle::settled;
 
 /// The queue whose message it was. The first of the headers: they are a set, and the last set tells of the last death.
 pub(crate) const QUEUE: &str = "dead-letter-queue";
@@ -260,15 +261,6 @@ async fn finish(mover: &Mover, queue: &Queue, batch: Batch, answers: &mut [Settl
     match mover.settle(settles(queue, &batch, SettleAction::Bury)).await {
         Ok(outcomes) => batch.iter().zip(outcomes).for_each(|((at, _, _), outcome)| answers[*at] = settled(outcome)),
         Err(error) => batch.iter().for_each(|(at, _, _)| answers[*at] = Settled::Failed(error.clone())),
-    }
-}
-
-fn settled(outcome: SettleOutcome) -> Settled {
-    match outcome {
-        SettleOutcome::Done => Settled::Ok(None),
-        SettleOutcome::Until(until) => Settled::Ok(Some(until)),
-        SettleOutcome::Expired => Settled::Expired,
-        SettleOutcome::Unknown => Settled::Unknown,
     }
 }
 

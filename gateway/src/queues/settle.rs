@@ -157,12 +157,7 @@ impl Queues {
                 failpoint::hit("l3");
                 for ((index, item), outcome) in places.iter().zip(outcomes) {
                     let place = (item.topic, item.partition, item.first);
-                    answers[*index] = match outcome {
-                        SettleOutcome::Done => Settled::Ok(None),
-                        SettleOutcome::Until(until) => Settled::Ok(Some(until)),
-                        SettleOutcome::Expired => Settled::Expired,
-                        SettleOutcome::Unknown => Settled::Unknown,
-                    };
+                    answers[*index] = settled(outcome);
                     let until = if let SettleOutcome::Until(until) = outcome { Some(until) } else { None };
                     self.done(known, (place, item.attempt), until);
                 }
@@ -179,6 +174,19 @@ impl Queues {
     fn done(&self, known: &Known, (place, attempt): (super::deliver::Place, u32), until: Option<lakefall_queue::Timestamp>) {
         if let Some(desk) = self.bell.find(known.queue.id) {
             desk.credits.settled(place, attempt, until);
+        }
+    }
+}
+
+/// What a caller is told.
+pub(super) fn settled(outcome: SettleOutcome) -> Settled {
+    match outcome {
+        SettleOutcome::Done => Settled::Ok(None),
+        SettleOutcome::Until(until) => Settled::Ok(Some(until)),
+        SettleOutcome::Expired => Settled::Expired,
+        SettleOutcome::Unknown => Settled::Unknown,
+        SettleOutcome::Doubtful => {
+            Settled::Failed(Error::unknown("the lease is over, and may have been given back by an attempt that got no answer"))
         }
     }
 }

@@ -15,8 +15,8 @@ use super::locations::Bounds;
 use super::room::{Held, weight};
 use super::{At, EXTENTS_AT_ONCE, Failure, Reader};
 
-/// From then on what was gathered is answered, however little: many small extents of a slow store take longer than callers wait,
-/// and each of their attempts would begin anew.
+/// So long after the first records what was gathered is answered, however little: many small extents of a slow store take longer than
+/// callers wait, and each of their attempts would begin anew.
 const LONGEST: Duration = Duration::from_secs(5);
 /// How often the records of one read may turn out to lie elsewhere.
 const MOVES: usize = 3;
@@ -46,13 +46,14 @@ pub(super) struct Pass<'a> {
     pub(super) served: Vec<usize>,
     /// The metadata service does not answer: it is not asked again in this pass.
     pub(super) away: Option<Error>,
-    began: Instant,
+    /// When the first records were gathered.
+    since: Option<Instant>,
 }
 
 impl<'a> Pass<'a> {
     pub(super) fn new(topic: &'a Topic, read: &'a Read) -> Self {
         let budget = Budget { records: read.max_records, bytes: read.max_bytes };
-        Self { topic, read, budget, records: Vec::new(), weight: 0, held: None, served: Vec::new(), away: None, began: Instant::now() }
+        Self { topic, read, budget, records: Vec::new(), weight: 0, held: None, served: Vec::new(), away: None, since: None }
     }
 
     /// Takes a record into the answer.
@@ -65,7 +66,7 @@ impl<'a> Pass<'a> {
 
     /// Ends the answer here where there is no room for more, or it took long enough.
     pub(super) fn weigh(&mut self) {
-        if !self.records.is_empty() && self.began.elapsed() >= LONGEST {
+        if !self.records.is_empty() && self.since.get_or_insert_with(Instant::now).elapsed() >= LONGEST {
             self.budget.bytes = 0;
         }
         if self.held.as_mut().is_some_and(|held| !held.covers(self.weight)) && !self.budget.spent() {

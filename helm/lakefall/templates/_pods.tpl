@@ -139,6 +139,11 @@ capabilities:
 - name: LAKEFALL_METADATA__ADVERTISE
   value: {{ include "lakefall.scheme" $root }}://{{ ternary "[$(POD_IP)]" "$(POD_IP)" $root.Values.ipv6 }}:8082
 {{- end }}
+{{- if eq $role "compactor" }}
+# Large buffers go back to the system at once, which costs some speed: it halves what a compactor keeps.
+- name: MIMALLOC_PURGE_DELAY
+  value: "5"
+{{- end }}
 {{- if has $role (list "gateway" "compactor") }}
 {{- with include "lakefall.secret" (list $root "storeCredentials") }}
 {{- $secret := fromJson . }}

@@ -3,8 +3,9 @@
 //! that stays open, and everybody who writes to the shard waits for it.
 //!
 //! L4 allows it: the unique key makes the second attempt wait for the first, and the writer's token tells whose entry stands. Once
-//! a second attempt has begun, nothing but success is ever told for certain: the other one may have been applied.
+//! a second attempt was sent, nothing but success is ever told for certain: the other one may have been applied.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,8 +19,9 @@ use super::journal::{self, Appended};
 use crate::metrics as names;
 use crate::store::{Lease, StoreError, WriterToken};
 
-/// Between two attempts beside the first.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Between two attempts beside the first: from the first pause to the longest, doubling. One that waits in vain for the first attempt's
+/// lock costs a connection.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(4));
 
 /// What is appended.
 pub(super) struct Entry<'a> {
@@ -30,12 +32,12 @@ pub(super) struct Entry<'a> {
 }
 
 /// Which connection an attempt takes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum On {
+#[derive(Clone, Copy)]
+enum On<'a> {
     /// One that is open, if there is one.
     Any,
-    /// A fresh one: those that are open may be as silent as the first.
-    Fresh,
+    /// A fresh one: those that are open may be as silent as the first. Says so when the entry is about to be sent on it.
+    Fresh(&'a AtomicBool),
 }
 
 impl PostgresStore {
@@ -48,31 +50,41 @@ impl PostgresStore {
         }
         ::metrics::counter!(names::APPENDS_REPEATED).increment(1);
         tracing::warn!(shard = entry.lease.shard.0, seq = entry.seq.0, "a journal append is not answered: writing it again beside that");
+        let sent = AtomicBool::new(false);
         let done = tokio::select! {
             done = first => done,
-            done = Box::pin(self.beside(entry)) => done,
+            done = Box::pin(self.beside(entry, &sent)) => done,
         };
-        done.map_err(doubtful)
+        if sent.into_inner() { done.map_err(doubtful) } else { done }
     }
 
     /// Writes the entry again until it stands, or never can. Ends with the first attempt at the latest.
-    async fn beside(&self, entry: &Entry<'_>) -> Result<(), StoreError> {
+    async fn beside(&self, entry: &Entry<'_>, sent: &AtomicBool) -> Result<(), StoreError> {
+        let mut pause = PAUSE.0;
         loop {
-            match self.attempt(entry, On::Fresh).await {
+            match self.attempt(entry, On::Fresh(sent)).await {
                 Ok(()) => return Ok(()),
                 Err(fenced @ StoreError::Fenced) => return Err(fenced),
                 Err(error) => tracing::debug!(shard = entry.lease.shard.0, seq = entry.seq.0, %error, "the second attempt failed, too"),
             }
-            sleep(PAUSE).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
         }
     }
 
-    async fn attempt(&self, entry: &Entry<'_>, on: On) -> Result<(), StoreError> {
-        let mut attempts = Attempts::append(self.limit);
+    async fn attempt(&self, entry: &Entry<'_>, on: On<'_>) -> Result<(), StoreError> {
+        let mut attempts = match on {
+            On::Any => Attempts::append(self.limit),
+            On::Fresh(_) => Attempts::once(self.limit),
+        };
         let appended = loop {
             let mut connection = match on {
                 On::Any => self.journal.get().await?,
-                On::Fresh => self.journal.fresh().await?,
+                On::Fresh(sent) => {
+                    let fresh = self.journal.fresh().await?;
+                    sent.store(true, Ordering::Relaxed);
+                    fresh
+                }
             };
             let Entry { lease, seq, token, payload } = entry;
             match within(self.limit, journal::append(&mut connection, lease, *seq, *token, payload)).await {

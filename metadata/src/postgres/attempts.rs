@@ -32,6 +32,11 @@ impl Attempts {
         Self { stale: false, ..Self::repeatable(within) }
     }
 
+    /// For what is not to be run again at once, whatever happens.
+    pub(super) fn once(within: Duration) -> Self {
+        Self { conflicts: CONFLICTS, ..Self::append(within) }
+    }
+
     /// Returns when it is to be run again; gives the failure back when it is not.
     pub(super) async fn again(&mut self, connection: Lent<'_>, failure: Failure) -> Result<(), Failure> {
         let stale = connection.failed(&failure);

@@ -635,6 +635,7 @@ fn outcome(outcome: SettleOutcome) -> Outcome {
         SettleOutcome::Until(at) => Outcome::Until(at.as_millis()),
         SettleOutcome::Expired => Outcome::Expired,
         SettleOutcome::Unknown => Outcome::Unknown,
+        SettleOutcome::Doubtful => panic!("a ledger has no doubt"),
     }
 }
 

@@ -217,7 +217,8 @@ fn runs() -> impl Strategy<Value = Vec<SettledRun>> {
         Just(SettleOutcome::Done),
         timestamp().prop_map(SettleOutcome::Until),
         Just(SettleOutcome::Expired),
-        Just(SettleOutcome::Unknown)
+        Just(SettleOutcome::Unknown),
+        Just(SettleOutcome::Doubtful)
     ];
     vec((any::<u32>(), outcome).prop_map(|(count, outcome)| SettledRun { count, outcome }), 0..5)
 }

@@ -85,7 +85,7 @@ impl Verification {
     }
 }
 
-/// Decodes all records of `object`, which is in memory, and compares their hash with `expected`, or with what the file says of itself.
+/// Decodes all records of `object`, which is in memory, and compares their hash with what the file says of itself, and with `expected`.
 ///
 /// Errors: as [`Verification::finish`].
 pub fn verify(object: &Bytes, expected: Option<ChainDigest>) -> Result<ParquetReport, ParquetError> {

@@ -5,8 +5,8 @@ use std::process::Command;
 use bytes::Bytes;
 use lakefall_queue::{Header, Offset, PartitionIndex, Properties, StoredRecord, Timestamp, TopicId, ValueKind};
 use lakefall_storage::parquet::{
-    ChainDigest, ChainHash, Options, ParquetError, ParquetFile, ParquetWriter, ROW_GROUP_RECORDS, TypedColumns, Want, Written, infer_json,
-    verify,
+    ChainDigest, ChainHash, Options, ParquetError, ParquetFile, ParquetWriter, ROW_GROUP_RECORDS, TypedColumns, Verification, Want,
+    Written, infer_json, verify,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -168,6 +168,41 @@ fn every_damaged_byte_is_found() {
     }
     for at in (0..object.len()).step_by(13) {
         assert!(verify(&object.slice(..at), None).is_err(), "cut at {at}");
+    }
+}
+
+/// Reads a file in pieces of `most` bytes, each asked for before the one in front of it is checked.
+fn verified_in_pieces(object: &Bytes, most: u64, expected: ChainDigest) -> Result<usize, ParquetError> {
+    let slice = |range: std::ops::Range<u64>| object.slice(range.start as usize..range.end as usize);
+    let mut reading = Verification::new(open(object)?);
+    let (mut next, mut pieces) = (reading.piece(0, most), 0);
+    while let Some((range, count)) = next {
+        next = reading.piece(count, most);
+        reading.take(&slice(range), count)?;
+        pieces += 1;
+    }
+    let index = slice(reading.index());
+    reading.finish(&index, Some(expected)).map(|_| pieces)
+}
+
+#[test]
+fn a_file_is_verified_piece_by_piece_as_it_is_as_a_whole() {
+    let typed = infer_json(None, &every_shape(), 100).unwrap();
+    let records = small(3 * ROW_GROUP_RECORDS + 5_000);
+    let options = Options { typed: Some(TypedColumns::new(&typed).unwrap()), ..Options::default() };
+    let object = write(&records, options).bytes;
+    let groups = open(&object).unwrap().row_groups().to_vec();
+    assert_eq!(groups.len(), 4);
+    let two = groups[1].data_bytes.end - groups[0].bytes.start;
+    for (most, pieces) in [(0, 4), (two - 1, 3), (two, 2), (u64::MAX, 1)] {
+        assert_eq!(verified_in_pieces(&object, most, hash(&records)), Ok(pieces), "pieces of {most} bytes");
+    }
+    // Of each row group a byte of the record's columns and one of the typed columns, and one of the indexes.
+    let places = groups.iter().flat_map(|group| [group.bytes.start + 40, group.data_bytes.end - 3]);
+    for at in places.chain([groups[3].data_bytes.end + 3]) {
+        let mut damaged = object.to_vec();
+        damaged[at as usize] ^= 0x10;
+        assert!(verified_in_pieces(&Bytes::from(damaged), two, hash(&records)).is_err(), "byte {at}");
     }
 }
 

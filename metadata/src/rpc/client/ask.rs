@@ -42,13 +42,12 @@ enum Attempt<T> {
     },
 }
 
-/// Asks until there is an answer. `leaves_open` says of an answer to a repetition whether it does not tell what became of the
-/// first attempt.
+/// Asks until there is an answer. `doubted`: what an answer to a repetition tells, where the first attempt may have been applied.
 pub(super) async fn ask<T>(
     core: &Core,
     asking: Asking,
     decode: impl Fn(Bytes) -> Result<Result<T>, String>,
-    leaves_open: impl Fn(&T) -> bool,
+    doubted: impl FnOnce(T) -> T,
 ) -> Result<T> {
     let is_query = matches!(asking.what, What::Query(_));
     let kind = if is_query { "query" } else { "command" };
@@ -105,7 +104,7 @@ pub(super) async fn ask<T>(
     let done = match (done, doubt) {
         // What the last attempt says of itself says nothing of the one before.
         (Err(error), Some(doubt)) => Err(Error::unknown(format!("{doubt}; then: {error}"))),
-        (Ok(said), Some(doubt)) if leaves_open(&said) => Err(Error::unknown(doubt)),
+        (Ok(said), Some(_)) => Ok(doubted(said)),
         (done, _) => done,
     };
     let outcome = match &done {

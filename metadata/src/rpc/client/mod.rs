@@ -212,7 +212,7 @@ impl Metadata for Client {
         let asking =
             Asking { shard, what: What::Command(bytes), repeatable: repeat::is_repeatable(&command), trace: trace::current(), until };
         let decode = |bytes| wire::decode_reply(bytes).map_err(|malformed| malformed.to_string());
-        ask(&self.core, asking, decode, |reply| repeat::leaves_open(&command, reply)).await
+        ask(&self.core, asking, decode, |reply| repeat::doubted(&command, reply)).await
     }
 
     async fn query(&self, shard: ShardId, query: Query) -> Result<Answer> {
@@ -225,7 +225,7 @@ impl Metadata for Client {
         let asked = move || async move {
             let until = Instant::now() + core.deadline;
             let asking = Asking { shard, what: What::Query(bytes), repeatable: true, trace: None, until };
-            ask(&core, asking, |bytes| wire::decode_answer(bytes).map_err(|malformed| malformed.to_string()), |_| false).await
+            ask(&core, asking, |bytes| wire::decode_answer(bytes).map_err(|malformed| malformed.to_string()), |answer| answer).await
         };
         if key.1.len() > SHARED_QUERY {
             return asked().await;

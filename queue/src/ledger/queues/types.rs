@@ -200,6 +200,8 @@ pub enum SettleOutcome {
     Expired,
     /// No such message was ever leased: the queue, the topic or the partition is gone, or not there yet.
     Unknown,
+    /// The lease is over, and whether an attempt that got no answer gave it back is not known. No ledger says so: only who asked it twice.
+    Doubtful,
 }
 
 /// A message that could be received, or will be.

@@ -53,6 +53,7 @@ pub(super) fn settled_to_proto(runs: &[SettledRun]) -> proto::SettledRuns {
             }
             SettleOutcome::Expired => Kind::Expired,
             SettleOutcome::Unknown => Kind::Unknown,
+            SettleOutcome::Doubtful => Kind::Doubtful,
         };
         wire.kinds.push(kind.into());
     }
@@ -71,6 +72,7 @@ pub(super) fn settled_from_proto(wire: proto::SettledRuns) -> Decoded<Vec<Settle
             Kind::Until => SettleOutcome::Until(Timestamp::from_millis(required(until.next(), "the end of a lease")?)),
             Kind::Expired => SettleOutcome::Expired,
             Kind::Unknown => SettleOutcome::Unknown,
+            Kind::Doubtful => SettleOutcome::Doubtful,
         };
         Ok(SettledRun { count, outcome })
     };
