@@ -218,9 +218,14 @@ pub struct Fetched {
     pub records: Vec<StoredRecord>,
     /// Each partition asked for. A reader that goes on passes them back in this order: the partition served last comes last.
     pub next: Vec<Position>,
+    /// Some of it was stored long ago: whoever asks is far behind the tail, and what is made of this can wait (see [`Verbs::aside`]).
+    pub old: bool,
     /// The room that the answer occupies; to be held until it was sent (see [`Admission::hold`]).
     pub admission: Admission,
 }
+
+/// Work for [`Verbs::aside`].
+pub type Work = Box<dyn FnOnce() + Send>;
 
 /// A condition on a resource's version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -356,6 +361,13 @@ pub trait Verbs: SchemaVerbs + UsageVerbs + Send + Sync + 'static {
 
     /// Reads records.
     async fn read(&self, caller: &Caller, read: Read) -> Result<Fetched>;
+
+    /// Does work that can wait and takes some milliseconds, so that it takes no time from those who serve the tail. Without a place for
+    /// such work it is done on the spot.
+    async fn aside(&self, work: Work) -> Result<()> {
+        work();
+        Ok(())
+    }
 
     /// Resolves `at` to an offset in every partition (or the one named).
     async fn offsets(&self, caller: &Caller, topic: &TopicName, partition: Option<PartitionIndex>, at: Start) -> Result<Vec<Position>>;

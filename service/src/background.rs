@@ -85,9 +85,7 @@ impl Background {
 }
 
 fn work(jobs: &Mutex<Receiver<Job>>) {
-    if let Err(error) = lower_priority() {
-        tracing::warn!(%error, "background work runs at normal priority");
-    }
+    stand_back();
     loop {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match next {
@@ -97,6 +95,27 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
     }
 }
 
+/// Makes this thread one that runs when no other wants to (`SCHED_IDLE` of sched(7)): unlike one that is merely nice, it makes room
+/// at once for any that wakes up.
+#[cfg(target_os = "linux")]
+fn stand_back() {
+    use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
+    const IDLE: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+
+    if let Err(error) = lower_priority() {
+        tracing::warn!(%error, "background work runs at normal priority");
+    }
+    // It puts the niceness back to 0 as well, which may be refused, and means nothing to this policy.
+    let _ = thread_priority::set_thread_priority_and_policy(thread_priority::thread_native_id(), ThreadPriority::Min, IDLE);
+    if thread_priority::thread_schedule_policy() != Ok(IDLE) {
+        tracing::warn!("background work stands back by its niceness alone");
+    }
+}
+
+/// Elsewhere a niceness is a whole process's.
+#[cfg(not(target_os = "linux"))]
+fn stand_back() {}
+
 /// Lowers the priority of this thread alone, as Linux keeps a niceness for each, and of those that it starts from now on.
 pub fn lower_priority() -> rustix::io::Result<()> {
     let now = rustix::process::getpriority_process(None)?;
@@ -105,14 +124,19 @@ pub fn lower_priority() -> rustix::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_os = "linux")]
+    use thread_priority::{NormalThreadSchedulePolicy, ThreadSchedulePolicy, thread_schedule_policy};
+
     use super::*;
 
+    #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn work_is_done_at_a_lower_priority_and_only_on_so_many_threads() {
+    async fn work_is_done_at_the_lowest_priority_and_only_on_so_many_threads() {
         let pool = Background::start("test", 2);
         let own = rustix::process::getpriority_process(None).unwrap();
-        let nice = pool.run(|| rustix::process::getpriority_process(None).unwrap()).await.unwrap();
-        assert_eq!(nice, (own + NICE).min(19));
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        assert_eq!(pool.run(thread_schedule_policy).await.unwrap(), Ok(idle));
+        assert_ne!(thread_schedule_policy(), Ok(idle));
         assert_eq!(rustix::process::getpriority_process(None).unwrap(), own);
         let names: Vec<_> = futures::future::join_all((0..16).map(|_| pool.run(|| std::thread::current().id()))).await;
         let mut ids: Vec<String> = names.into_iter().map(|id| format!("{:?}", id.unwrap())).collect();

@@ -32,7 +32,7 @@ use lakefall_queue::sql::{Rows, Statement};
 use lakefall_queue::topic::{Topic, TopicConfig, TopicDescription};
 use lakefall_queue::verbs::{
     Admission, Append, Appended, Caller, Commit, Cursor, CursorMove, Fetched, Idempotency, Namespace, ObjectRange, OrderToken, Page,
-    PageRequest, Position, Precondition, Read, Request, Start, Verbs,
+    PageRequest, Position, Precondition, Read, Request, Start, Verbs, Work,
 };
 use lakefall_queue::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, StoredRecord, TopicName};
 use lakefall_service::Tasks;
@@ -197,6 +197,10 @@ impl Verbs for Engine {
 
     async fn read(&self, caller: &Caller, read: Read) -> Result<Fetched> {
         self.read_traced(caller, read).await
+    }
+
+    async fn aside(&self, work: Work) -> Result<()> {
+        self.reader.aside(work).await
     }
 
     async fn offsets(&self, caller: &Caller, topic: &TopicName, partition: Option<PartitionIndex>, at: Start) -> Result<Vec<Position>> {

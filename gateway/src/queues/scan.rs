@@ -109,7 +109,7 @@ async fn look(mover: &Mover, known: &Arc<Known>, at: Unseen, records: usize, byt
             // The ledger raises the floor to the log start before it takes in what was found.
             Err(Failure::Refused(Error::BelowLogStart { log_start, .. })) if log_start > from && log_start < at.end => from = log_start,
             Err(Failure::Refused(Error::BelowLogStart { log_start, .. })) if log_start >= at.end => {
-                break Fetched { records: Vec::new(), next: Vec::new(), admission: Admission::default() };
+                break Fetched { records: Vec::new(), next: Vec::new(), old: false, admission: Admission::default() };
             }
             Err(failure) => {
                 if matches!(failure, Failure::TopicGone) {

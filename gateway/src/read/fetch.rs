@@ -45,6 +45,7 @@ impl Found {
 impl Reader {
     /// Reads an extent from where the partition stands.
     pub(super) async fn read_extent(&self, pass: &mut Pass<'_>, at: &mut At, extent: &Extent) -> Result<(), Failure> {
+        pass.old |= self.is_old(extent);
         if extent.level == ObjectLevel::Parquet {
             return self.read_file(pass, at, extent).await;
         }
@@ -195,9 +196,14 @@ impl Reader {
     /// Decodes away from the async threads; what is old, behind everything else.
     pub(super) async fn decoding<T: Send + 'static>(&self, extent: &Extent, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         if self.is_old(extent) {
-            return self.replays.run(work).await.map_err(|error| Error::Internal(error.to_string()));
+            return self.aside(work).await;
         }
         blocking::run(work).await.map_err(|error| Error::Internal(error.to_string()))
+    }
+
+    /// Works behind everything else.
+    pub(crate) async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        self.replays.run(work).await.map_err(|error| Error::Internal(error.to_string()))
     }
 
     /// R8: an object that is missing though the ledger refers to it is looked up once more, and not from memory. Then it is

@@ -48,7 +48,7 @@ pub(crate) struct Reader {
     room: Arc<Room>,
     /// Of Parquet files.
     kept: Kept,
-    /// Decodes what is old, so that replays take no time from the tail.
+    /// Decodes what is old and writes answers of it, so that replays take no time from the tail.
     replays: Background,
     /// Whose topics are read pay for it.
     usage: Arc<Meter>,

@@ -42,6 +42,8 @@ pub(super) struct Pass<'a> {
     /// What the records take.
     pub(super) weight: usize,
     pub(super) held: Option<Held>,
+    /// Some records come from extents that are old.
+    pub(super) old: bool,
     /// Partitions with records, as indexes into the places.
     pub(super) served: Vec<usize>,
     /// The metadata service does not answer: it is not asked again in this pass.
@@ -53,7 +55,8 @@ pub(super) struct Pass<'a> {
 impl<'a> Pass<'a> {
     pub(super) fn new(topic: &'a Topic, read: &'a Read) -> Self {
         let budget = Budget { records: read.max_records, bytes: read.max_bytes };
-        Self { topic, read, budget, records: Vec::new(), weight: 0, held: None, served: Vec::new(), away: None, since: None }
+        let (records, served) = (Vec::new(), Vec::new());
+        Self { topic, read, budget, records, weight: 0, held: None, old: false, served, away: None, since: None }
     }
 
     /// Takes a record into the answer.

@@ -98,7 +98,7 @@ impl Reader {
 
 /// Partitions that were served go last, so that the next read begins with the others.
 fn fetched(pass: Pass<'_>, at: &[At]) -> Fetched {
-    let Pass { records, served, held, weight, .. } = pass;
+    let Pass { records, served, held, weight, old, .. } = pass;
     let bytes: usize = records.iter().map(StoredRecord::payload_bytes).sum();
     metrics::counter!(crate::metrics::READ_RECORDS).increment(records.len() as u64);
     metrics::counter!(crate::metrics::READ_BYTES).increment(bytes as u64);
@@ -111,5 +111,5 @@ fn fetched(pass: Pass<'_>, at: &[At]) -> Fetched {
         }
         _ => Admission::default(),
     };
-    Fetched { records, next: order.into_iter().map(|i| Position::from(at[i])).collect(), admission }
+    Fetched { records, next: order.into_iter().map(|i| Position::from(at[i])).collect(), old, admission }
 }

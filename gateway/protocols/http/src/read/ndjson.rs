@@ -10,7 +10,8 @@ use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use lakefall_queue::verbs::{Fetched, Start};
-use lakefall_queue::{Offset, PartitionIndex, StoredRecord};
+use lakefall_queue::{Error, Offset, PartitionIndex, StoredRecord};
+use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::json::RecordWriter;
@@ -47,10 +48,10 @@ pub(super) async fn stream(session: Session, plan: Plan, format: Format) -> Resu
         Format::Lines => "application/x-ndjson",
         Format::Arrow(_) => "application/vnd.apache.arrow.stream",
     };
-    let writer = RecordWriter::new(&plan.topic, plan.encoding);
+    let output = Output { format, writer: RecordWriter::new(&plan.topic, plan.encoding) };
     // After a wait the snapshot is empty: what the wait found is the answer.
     let ends = if waited { Vec::new() } else { ends };
-    let state = Parts { session, plan, format, writer, ends, left, next: Step::Ready(first) };
+    let state = Parts { session, plan, output, ends, left, next: Step::Ready(first) };
     let parts = futures::stream::unfold(Some(state), |state| async move { state?.step().await });
     let pieces = parts.flat_map(|part| match part {
         Ok(pieces) => futures::stream::iter(pieces).map(Ok).left_stream(),
@@ -71,8 +72,7 @@ enum Step {
 struct Parts {
     session: Session,
     plan: Plan,
-    format: Format,
-    writer: RecordWriter,
+    output: Output,
     /// The ends as they stood.
     ends: Vec<Place>,
     left: usize,
@@ -80,6 +80,12 @@ struct Parts {
 }
 
 type Pieces = std::io::Result<Vec<Bytes>>;
+
+/// What makes bytes of records.
+struct Output {
+    format: Format,
+    writer: RecordWriter,
+}
 
 impl Parts {
     async fn step(mut self) -> Option<(Pieces, Option<Self>)> {
@@ -93,7 +99,7 @@ impl Parts {
                     self.next = Step::Broken;
                     // Arrow has no place for a problem: the broken body alone says it.
                     let last = failed(&self.session, &problem);
-                    let pieces = if matches!(self.format, Format::Lines) { vec![last] } else { Vec::new() };
+                    let pieces = if matches!(self.output.format, Format::Lines) { vec![last] } else { Vec::new() };
                     return Some((Ok(pieces), Some(self)));
                 }
             },
@@ -108,7 +114,17 @@ impl Parts {
             // Aborted when the answer is dropped; decoding it uses another core while this part is written.
             self.next = Step::Coming(AbortOnDropHandle::new(tokio::spawn(async move { session.fetch(read).await })));
         }
-        let mut pieces = self.write(&records, done).map_err(std::io::Error::other);
+        let output = self.output;
+        let (output, mut pieces) = if fetched.old {
+            match written_aside(&self.session, output, records, done).await {
+                Ok(written) => written,
+                // It was a defect: the broken body says so.
+                Err(error) => return Some((Err(std::io::Error::other(error)), None)),
+            }
+        } else {
+            output.write(&records, done)
+        };
+        self.output = output;
         if let Ok(Some(last)) = pieces.as_mut().map(|pieces| pieces.last_mut()) {
             *last = fetched.admission.hold(std::mem::take(last));
         }
@@ -132,10 +148,12 @@ impl Parts {
         let open = |p: &&lakefall_queue::verbs::Position| !p.finished && self.end_of(p.partition).is_some_and(|end| p.next < end);
         positions.iter().filter(open).map(|p| (p.partition, p.next)).collect()
     }
+}
 
-    fn write(&mut self, records: &[StoredRecord], last: bool) -> Result<Vec<Bytes>, arrow_schema::ArrowError> {
-        match &mut self.format {
-            Format::Arrow(encoder) => encoder.encode(records, last),
+impl Output {
+    fn write(mut self, records: &[StoredRecord], last: bool) -> (Self, Pieces) {
+        let pieces = match &mut self.format {
+            Format::Arrow(encoder) => encoder.encode(records, last).map_err(std::io::Error::other),
             Format::Lines => {
                 let bytes: usize = records.iter().map(|r| r.payload_bytes() + 192).sum();
                 let mut out = BytesMut::with_capacity(bytes);
@@ -145,6 +163,18 @@ impl Parts {
                 }
                 Ok(vec![out.freeze()])
             }
-        }
+        };
+        (self, pieces)
     }
+}
+
+/// Writes where a replay takes no time from the tail.
+async fn written_aside(session: &Session, output: Output, records: Vec<StoredRecord>, last: bool) -> Result<(Output, Pieces), Error> {
+    let (answer, answered) = oneshot::channel();
+    let work = move || {
+        // Who asked may be gone.
+        let _ = answer.send(output.write(&records, last));
+    };
+    session.api.verbs.aside(Box::new(work)).await?;
+    answered.await.map_err(|_| Error::Internal("an answer was not written".to_owned()))
 }

@@ -169,7 +169,7 @@ impl Verbs for Fake {
                 let current = read.topic.as_str() != "away";
                 next.push(Position { partition: *partition, next: Offset(at), log_start, end, current, finished });
             }
-            Ok(Fetched { records, next, admission: Admission::default() })
+            Ok(Fetched { records, next, old: false, admission: Admission::default() })
         })?;
         if found.records.is_empty() && read.wait > Duration::ZERO {
             tokio::time::sleep(read.wait).await;
