@@ -68,7 +68,7 @@ bench-tables: ## measures Parquet, replays and SQL beside DuckDB; FLIGHTS names 
 	cargo build --release -p lakefall $(LOCKED)
 	"$$(.ci/python)" .ci/bench-tables $(TARGET)/release/lakefall $(FLIGHTS)
 
-bench-telemetry: ## measures what telling an OpenTelemetry collector costs (some minutes)
+bench-telemetry: ## measures what telling an OpenTelemetry collector costs (six minutes)
 	cargo build --release -p lakefall $(LOCKED)
 	.ci/bench-telemetry $(TARGET)/release/lakefall
 
