@@ -25,6 +25,11 @@ BAD = [
     ({"config": {"metadata": {"token": "hunter2"}}}, "token"),
     ({"config": {"metadata": {"url": "postgres://lakefall:hunter2@db/lakefall"}}}, "config.metadata.url: a password"),
     ({"migration": {"url": "postgres://owner:hunter2@db/lakefall"}}, "migration.url: a password"),
+    ({"config": {"telemetry": {"endpoint": "http://me:hunter2@collector:4317"}}}, "config.telemetry.endpoint: a password"),
+    *(
+        ({role: {"config": {"telemetry": {"endpoint": "http://me:hunter2@collector:4317"}}}}, f"{role}.config.telemetry.endpoint: a password")
+        for role in ("gateway", "metadata", "compactor")
+    ),
     ({"config": {"metadata": {"url": "sqlite:///tmp/x"}}}, "url"),
     ({"config": {"store": {"secret_access_key": "hunter2"}}}, "secret_access_key"),
     ({"config": {"store": {"url": "memory:///"}}}, "url"),

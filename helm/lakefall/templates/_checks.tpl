@@ -8,6 +8,10 @@
       "config.store.url" (dig "store" "url" "" $v.config)
       "config.store.endpoint" (dig "store" "endpoint" "" $v.config)
       "config.telemetry.endpoint" (dig "telemetry" "endpoint" "" $v.config) -}}
+{{- range $role := list "gateway" "metadata" "compactor" -}}
+{{- $own := default (dict) (index $v $role).config -}}
+{{- $_ := set $urls (printf "%s.config.telemetry.endpoint" $role) (dig "telemetry" "endpoint" "" $own) -}}
+{{- end -}}
 {{- range $name, $url := $urls -}}
 {{- if regexMatch "://[^/@]*:[^/]*@" (default "" $url) -}}
 {{- fail (printf "%s: a password does not belong into it, as it stands in a ConfigMap; name a Secret with it (secrets.databasePassword, migration.password, secrets.storeCredentials, secrets.telemetryHeaders)" $name) -}}
