@@ -16,6 +16,10 @@ use crate::router::Api;
 /// Characters of what a caller may make as long as it likes.
 const SHOWN: usize = 256;
 
+/// Longest `tracestate` that a span keeps, in bytes: as much as who passes one on should at least
+/// (https://www.w3.org/TR/trace-context/#tracestate-limits). A longer one is left out whole; records keep theirs.
+const TRACE_STATE: usize = 512;
+
 /// The span of a request. Dropped, it ends.
 pub(crate) struct ServerSpan {
     context: Context,
@@ -88,7 +92,8 @@ impl Drop for ServerSpan {
 
 /// The caller's span, with what its vendors added.
 fn remote(parent: &TraceContext, headers: &HeaderMap) -> SpanContext {
-    let state = headers.get("tracestate").and_then(|text| TraceState::from_str(text.to_str().ok()?).ok());
+    let text = headers.get("tracestate").filter(|text| text.len() <= TRACE_STATE);
+    let state = text.and_then(|text| TraceState::from_str(text.to_str().ok()?).ok());
     let flags = TraceFlags::default().with_sampled(parent.sampled);
     SpanContext::new(TraceId::from(parent.trace), SpanId::from(parent.span), flags, true, state.unwrap_or_default())
 }
@@ -99,5 +104,23 @@ fn version(version: Version) -> Option<&'static str> {
         Version::HTTP_11 => Some("1.1"),
         Version::HTTP_2 => Some("2"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tracestate_of_512_bytes_is_kept_and_a_longer_one_left_out() {
+        let parent = TraceContext { trace: 1, span: 2, sampled: true };
+        let kept = |text: &str| {
+            let headers = HeaderMap::from_iter([(header::HeaderName::from_static("tracestate"), text.parse().unwrap())]);
+            remote(&parent, &headers).trace_state().header()
+        };
+        let value = |bytes: usize| "x".repeat(bytes);
+        let longest = format!("a={},b={}", value(256), value(251));
+        assert_eq!((longest.len(), kept(&longest)), (TRACE_STATE, longest.clone()));
+        assert_eq!(kept(&format!("a={},b={}", value(256), value(252))), "");
     }
 }
