@@ -85,10 +85,7 @@ impl Provider for Setting {
 /// Merges the layers over `base` and checks the result.
 pub(super) fn load(base: Config, sources: &Sources) -> Result<Config, ConfigError> {
     let known = Value::serialize(&base).map_err(invalid)?;
-    let mut layers = Figment::from(Serialized::defaults(base));
-    for (key, variable, text) in telemetry::standard(&sources.environment).map_err(ConfigError::Invalid)? {
-        layers = layers.merge(setting(&known, format!("telemetry.{key}"), format!("the environment variable {variable}"), &text)?);
-    }
+    let mut layers = Figment::new();
     if let Some(path) = &sources.file {
         layers = layers.merge(file_layer(path, &known)?);
     }
@@ -100,6 +97,12 @@ pub(super) fn load(base: Config, sources: &Sources) -> Result<Config, ConfigErro
     for (key, flag, text) in &sources.flags {
         layers = layers.merge(setting(&known, (*key).to_owned(), format!("the flag {flag}"), text)?);
     }
+    // Below what is said to Lakefall itself, which tells whether they are followed at all.
+    let said = telemetry::Said { endpoint: layers.contains("telemetry.endpoint"), headers_file: layers.contains("telemetry.headers_file") };
+    for (key, variable, text) in telemetry::standard(&sources.environment, said).map_err(ConfigError::Invalid)? {
+        layers = layers.join(setting(&known, format!("telemetry.{key}"), format!("the environment variable {variable}"), &text)?);
+    }
+    layers = layers.join(Serialized::defaults(base));
     let config: Config = layers.extract().map_err(invalid)?;
     config.check()?;
     Ok(config)

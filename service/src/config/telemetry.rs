@@ -11,8 +11,8 @@ use crate::Secret;
 use crate::secret::serialize_url;
 
 /// What an OpenTelemetry collector is sent by OTLP: traces, metrics and logs. Without an endpoint nothing is, and nothing of it
-/// costs anything. Where a setting is not given, the variable of OpenTelemetry's own that stands with it is taken, if it is set;
-/// `OTEL_SDK_DISABLED=true` switches these variables off.
+/// costs anything. Where a setting is not given, the variable of OpenTelemetry's own that stands with it is taken, if it is set and
+/// there is an endpoint; `OTEL_SDK_DISABLED=true` switches these variables off.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryConfig {
@@ -26,7 +26,7 @@ pub struct TelemetryConfig {
     /// Headers of each request, as `name=value` with commas between them and values percent-encoded: where a collector wants a key.
     /// Default none, or `OTEL_EXPORTER_OTLP_HEADERS`.
     pub headers: Option<Secret<String>>,
-    /// A file with these headers, for secrets that are mounted. Default none.
+    /// A file with these headers, for secrets that are mounted. `OTEL_EXPORTER_OTLP_HEADERS` says nothing beside it. Default none.
     pub headers_file: Option<PathBuf>,
     /// The authority of the collector's certificate, a PEM file. Default none, or `OTEL_EXPORTER_OTLP_CERTIFICATE`: the system's.
     pub ca_file: Option<PathBuf>,
@@ -37,7 +37,8 @@ pub struct TelemetryConfig {
     /// Sends log records: those that `log.level` lets through. Default true, or what `OTEL_LOGS_EXPORTER` says.
     pub logs: bool,
     /// The part of requests that begin a trace which is recorded. More shows more and costs more: a traced request has some spans, one
-    /// that is not has none. Default 0.01, or `OTEL_TRACES_SAMPLER_ARG`; 0.0 to 1.0.
+    /// that is not has none. Default 0.01, or what `OTEL_TRACES_SAMPLER` says, for `traceidratio` with `OTEL_TRACES_SAMPLER_ARG`;
+    /// 0.0 to 1.0.
     pub sample_ratio: f64,
     /// A request with a `traceparent` is traced if that says so, whatever the ratio is, and else is not. Off, callers decide nothing:
     /// for gateways that strangers reach. Default true, or what `OTEL_TRACES_SAMPLER` says.
@@ -53,8 +54,8 @@ pub struct TelemetryConfig {
     pub linger_ms: u64,
     /// Longest single request to the collector. Default 10,000 ms, or `OTEL_EXPORTER_OTLP_TIMEOUT`; 100 to 60,000.
     pub timeout_ms: u64,
-    /// Spans that wait to be sent at most, and as many log records; what comes beyond is dropped and counted. About 1 KiB each.
-    /// Default 8,192; 16 to 1,000,000.
+    /// Spans that wait to be sent at most, and as many log records; what comes beyond is dropped and counted. A span takes
+    /// 1 to 3 KiB, a segment's with 128 links some 15, a log record 1 KiB and its text. Default 8,192; 16 to 1,000,000.
     pub queue_items: usize,
 }
 
@@ -144,10 +145,21 @@ pub fn pairs_of(text: &str) -> Option<Vec<(String, String)>> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(pair).collect()
 }
 
-/// What OpenTelemetry's own variables say, as settings: (key, variable, text). The error names one that cannot be followed.
-pub(super) fn standard(environment: &[(String, String)]) -> Result<Vec<(&'static str, &'static str, String)>, String> {
+/// Which settings are given otherwise than by OpenTelemetry's own variables.
+#[derive(Clone, Copy)]
+pub(super) struct Said {
+    pub(super) endpoint: bool,
+    pub(super) headers_file: bool,
+}
+
+/// What OpenTelemetry's own variables say, as settings: (key, variable, text). The error names one that cannot be followed. Without an
+/// endpoint they say nothing: they may be meant for other programs, and must not keep this one from its start.
+pub(super) fn standard(environment: &[(String, String)], said: Said) -> Result<Vec<(&'static str, &'static str, String)>, String> {
     let of = |variable: &str| environment.iter().find(|(name, text)| name == variable && !text.is_empty()).map(|(_, text)| text.clone());
     if of("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
+        return Ok(Vec::new());
+    }
+    if !said.endpoint && of("OTEL_EXPORTER_OTLP_ENDPOINT").is_none() {
         return Ok(Vec::new());
     }
     let mut settings: Vec<(&'static str, &'static str, String)> = Vec::new();
@@ -160,7 +172,9 @@ pub(super) fn standard(environment: &[(String, String)]) -> Result<Vec<(&'static
         ("service_name", "OTEL_SERVICE_NAME"),
         ("resource_attributes", "OTEL_RESOURCE_ATTRIBUTES"),
     ] {
-        settings.extend(of(variable).map(|text| (key, variable, text)));
+        // Headers stand in one place: a file that was named on purpose is that.
+        let is_said = key == "headers" && said.headers_file;
+        settings.extend(of(variable).filter(|_| !is_said).map(|text| (key, variable, text)));
     }
     let mut words = |key: &'static str, variable: &'static str, known: &[(&str, &str)]| match of(variable) {
         None => Ok(()),
@@ -241,6 +255,34 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_headers_wins_over_the_standard_variable_and_not_over_the_other_setting() {
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
+        let (file, standard) = (("LAKEFALL_TELEMETRY__HEADERS_FILE", "/run/headers"), ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a"));
+        let telemetry = load(&[endpoint, file, standard]).unwrap();
+        assert_eq!((telemetry.headers, telemetry.headers_file), (None, Some("/run/headers".into())));
+        let error = load(&[endpoint, file, ("LAKEFALL_TELEMETRY__HEADERS", "api-key=a")]).unwrap_err().to_string();
+        assert!(error.contains("telemetry.headers_file"), "{error}");
+    }
+
+    #[test]
+    fn the_standard_variables_are_read_only_where_there_is_an_endpoint() {
+        let wrong = [
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_TRACES_EXPORTER", "zipkin"),
+            ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "none"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "1"),
+        ];
+        assert_eq!(load(&wrong).unwrap(), TelemetryConfig::default());
+        for endpoint in ["LAKEFALL_TELEMETRY__ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
+            for one in wrong {
+                load(&[(endpoint, "http://collector:4317"), one]).unwrap_err();
+            }
+        }
+    }
+
+    #[test]
     fn what_cannot_be_followed_is_refused_by_name() {
         for (variable, text, told) in [
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "OTEL_EXPORTER_OTLP_PROTOCOL"),
@@ -254,7 +296,8 @@ mod tests {
             ("LAKEFALL_TELEMETRY__RESOURCE_ATTRIBUTES", "production", "telemetry.resource_attributes"),
             ("LAKEFALL_TELEMETRY__QUEUE_ITEMS", "1", "telemetry.queue_items"),
         ] {
-            let error = load(&[(variable, text)]).unwrap_err().to_string();
+            let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
+            let error = load(&[endpoint, (variable, text)]).unwrap_err().to_string();
             assert!(error.contains(told) && !error.contains("hunter2"), "{variable}={text}: {error}");
         }
     }
