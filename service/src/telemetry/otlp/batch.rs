@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use metrics::Counter;
 use opentelemetry::{Context, InstrumentationScope};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{LogProcessor, SdkLogRecord};
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::TELEMETRY_DROPPED;
@@ -19,7 +19,7 @@ const BATCH: usize = 512;
 /// A log record and whose it is.
 pub(super) type LogEntry = (SdkLogRecord, InstrumentationScope);
 
-/// The way in. Full, it drops what comes, and counts it.
+/// The way in. Full, or closed as the process stops, it drops what comes, and counts it.
 struct Queue<T> {
     to: mpsc::Sender<T>,
     signal: &'static str,
@@ -27,13 +27,12 @@ struct Queue<T> {
 
 impl<T> Queue<T> {
     fn put(&self, item: T) {
-        if self.to.try_send(item).is_err() {
-            self.dropped().increment(1);
-        }
-    }
-
-    fn dropped(&self) -> Counter {
-        metrics::counter!(TELEMETRY_DROPPED, "signal" => self.signal, "reason" => "full")
+        let reason = match self.to.try_send(item) {
+            Ok(()) => return,
+            Err(TrySendError::Full(_)) => "full",
+            Err(TrySendError::Closed(_)) => "stopped",
+        };
+        metrics::counter!(TELEMETRY_DROPPED, "signal" => self.signal, "reason" => reason).increment(1);
     }
 }
 

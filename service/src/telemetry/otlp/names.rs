@@ -66,9 +66,11 @@ pub(super) fn named(name: &str) -> Named {
         Some(words) => ("lakefall.", words),
         None => ("", name),
     };
-    let ends: [(&str, &str, &str); 5] = [
+    let ends: [(&str, &str, &str); 6] = [
         ("_seconds_total", ".time", "s"),
         ("_bytes_total", ".io", "By"),
+        // When something was, in seconds of Unix time: no duration.
+        ("_timestamp_seconds", ".timestamp", "s"),
         ("_seconds", ".duration", "s"),
         ("_bytes", ".size", "By"),
         ("_total", "", "1"),
@@ -90,6 +92,7 @@ mod tests {
         };
         for (name, told, unit) in [
             ("lakefall_upload_seconds", "lakefall.upload.duration", "s"),
+            ("lakefall_collector_last_sweep_timestamp_seconds", "lakefall.collector_last_sweep.timestamp", "s"),
             ("lakefall_segment_bytes", "lakefall.segment.size", "By"),
             ("lakefall_produced_bytes_total", "lakefall.produced.io", "By"),
             ("lakefall_commits_repeated_total", "lakefall.commits_repeated", "1"),
