@@ -34,7 +34,8 @@ pub(crate) use dev::{DevArgs, dev};
 pub(crate) use gateway::{GatewayArgs, gateway};
 pub(crate) use metadata::{MetadataArgs, metadata};
 
-/// What stopping may take beyond `http.drain_ms`: the last flush and commit.
+/// What stopping may take beyond `http.drain_ms`: the last flush and commit. Operators are told of 10 s: the admin port takes one of the
+/// others, the last of the telemetry three.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 /// Threads for file system calls and compression: enough for all uploads at once. Each that allocates much keeps some of it.

@@ -30,8 +30,9 @@ use crate::config::TelemetryConfig;
 
 /// Of this module's own events.
 pub(super) const TARGET: &str = "lakefall_service::telemetry";
-/// What closing may take.
-const CLOSE: Duration = Duration::from_secs(5);
+/// What closing may take. With what the role takes for its last flush (5 s) and for its admin port (1 s) it stays within the 10 s
+/// after the drain that operators are told of.
+const CLOSE: Duration = Duration::from_secs(3);
 
 /// What a collector is sent, from the start of the process to its end.
 pub(super) struct Otlp {
@@ -78,17 +79,10 @@ impl Otlp {
         self.logs.as_ref()
     }
 
-    /// Starts the tasks that send. `render` tells all metrics in Prometheus's text format.
+    /// Starts the tasks that send, from within the runtime. `render` tells all metrics in Prometheus's text format.
     pub(super) fn start(&self, render: impl Fn() -> String + Send + 'static) {
         let stop = self.tasks.token();
-        let sender = match Sender::new(&self.settings, stop.clone()) {
-            Ok(sender) => Arc::new(sender),
-            // Files and addresses were read before: what is left is a defect.
-            Err(reason) => {
-                tracing::error!(target: TARGET, reason, "nothing is sent to the collector");
-                return;
-            }
-        };
+        let sender = Arc::new(Sender::new(&self.settings, stop.clone()));
         let resource = || ResourceAttributesWithSchema::from(&self.settings.resource);
         let linger = self.settings.linger;
         if let Some(waiting) = take(&self.spans_waiting) {

@@ -1,7 +1,7 @@
-//! Requests to the collector: each is tried for a bounded time, and what it did not take is counted. Its trouble is reported once a
-//! minute, its end once.
+//! Requests to the collector: each is tried for a bounded time, and what it did not take is counted. Trouble with a signal is reported
+//! once a minute while it lasts, its end once.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -53,17 +53,17 @@ pub(super) struct Sender {
     wire: Wire,
     timeout: Duration,
     stop: CancellationToken,
-    /// When trouble was reported last, if it is not over.
-    trouble: Mutex<Option<Instant>>,
+    trouble: Trouble,
 }
 
 impl Sender {
-    /// From within the runtime. The error says what is wrong with the settings.
-    pub(super) fn new(settings: &Settings, stop: CancellationToken) -> Result<Self, String> {
-        Ok(Self { wire: Wire::new(settings)?, timeout: settings.timeout, stop, trouble: Mutex::default() })
+    /// From within the runtime.
+    pub(super) fn new(settings: &Settings, stop: CancellationToken) -> Self {
+        Self { wire: settings.way.open(), timeout: settings.timeout, stop, trouble: Trouble::default() }
     }
 
-    /// Sends a request of so many items, or counts them as dropped. Takes a minute at most, and after the stop one attempt.
+    /// Sends a request of so many items, or counts them as dropped. Takes [`ATTEMPTS`] times `telemetry.timeout_ms` at most, and 3.5 s
+    /// of pauses. An attempt that the stop meets is the last; a pause that it meets is over, and the attempt after it the last.
     pub(super) async fn deliver(&self, signal: Signal, request: Request, items: u64) {
         let mut pause = PAUSE;
         for attempt in 1..=ATTEMPTS {
@@ -92,8 +92,8 @@ impl Sender {
         match rejected {
             Some(rejected) if refused > 0 => self.dropped(signal, refused, "refused", &rejected.reason),
             _ => {
-                if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
-                    tracing::info!(target: TARGET, "the collector takes telemetry again");
+                if self.trouble.ends(signal) {
+                    tracing::info!(target: TARGET, signal = signal.name(), "the collector takes telemetry again");
                 }
             }
         }
@@ -101,10 +101,59 @@ impl Sender {
 
     fn dropped(&self, signal: Signal, items: u64, why: &'static str, reason: &str) {
         metrics::counter!(TELEMETRY_DROPPED, "signal" => signal.name(), "reason" => why).increment(items);
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if trouble.is_none_or(|reported| reported.elapsed() >= REPORT_EVERY) {
-            *trouble = Some(Instant::now());
+        if self.trouble.is_news(signal) {
             tracing::warn!(target: TARGET, signal = signal.name(), reason, "the collector does not take telemetry: it is dropped");
         }
+    }
+}
+
+/// When trouble with a signal was reported last, if it is not over. Each has its own: one that is taken must not hide one that is not.
+#[derive(Default)]
+struct Trouble {
+    traces: Mutex<Option<Instant>>,
+    metrics: Mutex<Option<Instant>>,
+    logs: Mutex<Option<Instant>>,
+}
+
+impl Trouble {
+    /// There is trouble. Whether it is to be reported.
+    fn is_news(&self, signal: Signal) -> bool {
+        let mut reported = self.of(signal);
+        let is_news = reported.is_none_or(|reported| reported.elapsed() >= REPORT_EVERY);
+        if is_news {
+            *reported = Some(Instant::now());
+        }
+        is_news
+    }
+
+    /// There is none. Whether there was.
+    fn ends(&self, signal: Signal) -> bool {
+        self.of(signal).take().is_some()
+    }
+
+    fn of(&self, signal: Signal) -> MutexGuard<'_, Option<Instant>> {
+        let reported = match signal {
+            Signal::Traces => &self.traces,
+            Signal::Metrics => &self.metrics,
+            Signal::Logs => &self.logs,
+        };
+        reported.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_signal_that_is_taken_hides_no_trouble_of_another_which_is_told_once_a_minute() {
+        let trouble = Trouble::default();
+        assert!(trouble.is_news(Signal::Traces));
+        assert!(!trouble.ends(Signal::Metrics));
+        assert!(!trouble.is_news(Signal::Traces), "metrics that are taken end no trouble with traces");
+        assert!(trouble.is_news(Signal::Logs), "trouble with traces hides none with logs");
+        tokio::time::advance(REPORT_EVERY).await;
+        assert!(trouble.is_news(Signal::Traces));
+        assert!(trouble.ends(Signal::Traces) && !trouble.ends(Signal::Traces));
     }
 }

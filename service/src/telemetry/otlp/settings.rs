@@ -5,20 +5,15 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
-use url::Url;
 
 use super::super::TelemetryError;
+use super::wire::{Target, Way};
 use crate::clock::system_ambient;
-use crate::config::{TelemetryConfig, TelemetryProtocol, endpoint_of, pairs_of};
+use crate::config::{TelemetryConfig, endpoint_of, pairs_of};
 
 /// How a collector is reached, and what it is sent.
 pub(super) struct Settings {
-    pub(super) endpoint: Url,
-    pub(super) protocol: TelemetryProtocol,
-    /// Names and values; secrets.
-    pub(super) headers: Vec<(String, String)>,
-    /// PEM.
-    pub(super) ca: Option<Vec<u8>>,
+    pub(super) way: Way,
     pub(super) traces: bool,
     pub(super) metrics: bool,
     pub(super) logs: bool,
@@ -36,31 +31,32 @@ impl Settings {
         let unreadable = |key: &str, path: &std::path::Path, why: String| {
             TelemetryError::Collector(format!("{key}: {} cannot be read: {why}", path.display()))
         };
-        let headers = match (&config.headers, &config.headers_file) {
-            (Some(headers), _) => headers.expose().clone(),
+        let (key, headers) = match (&config.headers, &config.headers_file) {
+            (Some(headers), _) => ("telemetry.headers", headers.expose().clone()),
             (None, Some(path)) => {
-                std::fs::read_to_string(path).map_err(|error| unreadable("telemetry.headers_file", path, error.to_string()))?
+                let key = "telemetry.headers_file";
+                (key, std::fs::read_to_string(path).map_err(|error| unreadable(key, path, error.to_string()))?)
             }
-            (None, None) => String::new(),
+            (None, None) => ("telemetry.headers", String::new()),
         };
-        let headers = pairs_of(headers.trim())
-            .ok_or_else(|| TelemetryError::Collector("telemetry.headers_file does not hold name=value,name=value".to_owned()))?;
+        let headers =
+            pairs_of(headers.trim()).ok_or_else(|| TelemetryError::Collector(format!("{key} does not hold name=value,name=value")))?;
         let ca = match &config.ca_file {
             Some(path) => Some(std::fs::read(path).map_err(|error| unreadable("telemetry.ca_file", path, error.to_string()))?),
             None => None,
         };
+        let timeout = Duration::from_millis(config.timeout_ms);
+        let endpoint = endpoint_of(endpoint).map_err(TelemetryError::Collector)?;
+        let target = Target { endpoint, protocol: config.protocol, headers: (key, headers), ca, timeout };
         Ok(Some(Self {
-            endpoint: endpoint_of(endpoint).map_err(TelemetryError::Collector)?,
-            protocol: config.protocol,
-            headers,
-            ca,
+            way: Way::new(target).map_err(TelemetryError::Collector)?,
             traces: config.traces,
             metrics: config.metrics,
             logs: config.logs,
             resource: resource(config, role),
             metrics_interval: Duration::from_millis(config.metrics_interval_ms),
             linger: Duration::from_millis(config.linger_ms),
-            timeout: Duration::from_millis(config.timeout_ms),
+            timeout,
             queue_items: config.queue_items,
         }))
     }
@@ -89,9 +85,42 @@ fn resource(config: &TelemetryConfig, role: &str) -> Resource {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use opentelemetry::Key;
 
     use super::*;
+    use crate::Secret;
+    use crate::config::TelemetryProtocol;
+
+    /// A certificate that signs itself.
+    const CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBfjCCASWgAwIBAgIUUA9jVUrXMyd2jMEd89XBNsgEj7IwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJY29sbGVjdG9yMCAXDTI2MTEzMDA5NTIyMloYDzIxMjYxMTA2
+MDk1MjIyWjAUMRIwEAYDVQQDDAljb2xsZWN0b3IwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAARL0hvgtRYI5t576HBy85OApnPZ/GhjlNCMJ/N4z6Fc5UbupQ4pXgeE
+VQ6KUJevx92clVi8y6voRVL1BuHzPehGo1MwUTAdBgNVHQ4EFgQU6MNC9nb3OKFR
+INJXHcA1xx8kqxcwHwYDVR0jBBgwFoAU6MNC9nb3OKFRINJXHcA1xx8kqxcwDwYD
+VR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNHADBEAiBViTQHVFmLtXiusNN/wiTG
+id3nYjG0HFz0rNppm1E46QIgf64PcgR8vki0zZC0ZhKlQQD7vkKOAkzSKxxEn4Bt
+kKo=
+-----END CERTIFICATE-----
+";
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    fn refusal(config: &TelemetryConfig) -> String {
+        match Settings::read(config, "dev") {
+            Err(TelemetryError::Collector(text)) => text,
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("it is taken: {config:?}"),
+        }
+    }
 
     fn config() -> TelemetryConfig {
         TelemetryConfig { endpoint: Some("http://localhost:4317".into()), ..TelemetryConfig::default() }
@@ -110,8 +139,42 @@ mod tests {
             ("telemetry.ca_file", TelemetryConfig { ca_file: Some("/does/not/exist".into()), ..config() }),
             ("telemetry.headers_file", TelemetryConfig { headers_file: Some("/does/not/exist".into()), ..config() }),
         ] {
-            let Err(TelemetryError::Collector(text)) = Settings::read(&config, "dev") else { panic!("{key} was read") };
+            let text = refusal(&config);
             assert!(text.starts_with(key), "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_that_are_none_are_refused_by_their_setting_and_not_shown() {
+        for text in ["hunter2", "a b=hunter2", "api-key=hunter2%0A", "api-key=hunter2\nother=hunter2"] {
+            let file = file(text);
+            let of_file = refusal(&TelemetryConfig { headers_file: Some(file.path().to_owned()), ..config() });
+            assert!(of_file.starts_with("telemetry.headers_file ") || of_file.starts_with("telemetry.headers_file:"), "{of_file}");
+            let own = refusal(&TelemetryConfig { headers: Some(Secret::new(text.to_owned())), ..config() });
+            assert!(own.starts_with("telemetry.headers ") || own.starts_with("telemetry.headers:"), "{own}");
+            assert!(!of_file.contains("hunter2") && !own.contains("hunter2"), "{of_file}; {own}");
+        }
+    }
+
+    #[test]
+    fn authorities_that_are_none_are_refused_whatever_the_protocol() {
+        let damaged = CERTIFICATE.replace("MII", "AAA");
+        let more = format!("{CERTIFICATE}{damaged}");
+        let unended = CERTIFICATE.replace("-----END CERTIFICATE-----", "");
+        for protocol in [TelemetryProtocol::Grpc, TelemetryProtocol::Http] {
+            for endpoint in ["http://localhost:4317", "https://localhost:4317"] {
+                let with = |file: &tempfile::NamedTempFile| TelemetryConfig {
+                    endpoint: Some(endpoint.to_owned()),
+                    protocol,
+                    ca_file: Some(file.path().to_owned()),
+                    ..TelemetryConfig::default()
+                };
+                Settings::read(&with(&file(CERTIFICATE)), "dev").unwrap();
+                for text in ["", "collector", damaged.as_str(), more.as_str(), unended.as_str()] {
+                    let said = refusal(&with(&file(text)));
+                    assert!(said.starts_with("telemetry.ca_file "), "{protocol:?} {endpoint} {text:?}: {said}");
+                }
+            }
         }
     }
 

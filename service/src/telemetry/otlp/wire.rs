@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::str::FromStr;
+use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
@@ -19,11 +20,20 @@ use tonic::{Code, Status};
 use url::Url;
 
 use super::sender::Request;
-use super::settings::Settings;
 use crate::config::TelemetryProtocol;
 
 /// Larger answers are not looked into: a whole one has a few bytes.
 const ANSWER_MAX: u64 = 64 << 10;
+
+/// After so long without a word from the collector, an HTTP/2 connection is asked whether it lives. A collector whose host is gone is
+/// noticed in this and [`ANSWER_TO_PING`], instead of after the quarter of an hour for which the kernel repeats what nobody takes.
+///
+/// A collector in Go counts pings while nothing is under way, and closes the connection at the third without an answer of its own
+/// between (https://github.com/grpc/proposal/blob/master/A8-client-side-keepalive.md): with metrics each minute there are two at most.
+/// A connection that it closes is opened again with the next request.
+const PING: Duration = Duration::from_secs(30);
+/// How long the answer to that may take.
+const ANSWER_TO_PING: Duration = Duration::from_secs(10);
 
 /// What a collector took not.
 pub(super) struct Rejected {
@@ -40,6 +50,76 @@ pub(super) enum Failed {
     ForGood(String),
 }
 
+/// How a collector is reached, as the settings have it.
+pub(super) struct Target {
+    pub(super) endpoint: Url,
+    pub(super) protocol: TelemetryProtocol,
+    /// The setting that the headers come from, their names and values; secrets.
+    pub(super) headers: (&'static str, Vec<(String, String)>),
+    /// PEM.
+    pub(super) ca: Option<Vec<u8>>,
+    /// Longest attempt to connect.
+    pub(super) timeout: Duration,
+}
+
+/// A way to a collector that nobody went yet. What is wrong with the settings is told when it is made.
+pub(super) enum Way {
+    Grpc { endpoint: Box<Endpoint>, headers: MetadataMap },
+    Http { client: reqwest::Client, base: Url, headers: HeaderMap },
+}
+
+impl Way {
+    /// The error names the setting, and shows no header.
+    pub(super) fn new(target: Target) -> Result<Self, String> {
+        let Target { endpoint: base, protocol, headers: (key, pairs), ca, timeout } = target;
+        let headers = headers(key, &pairs)?;
+        let authorities = ca.as_deref().map(authorities).transpose()?;
+        let is_encrypted = base.scheme() == "https";
+        let wrong = |error: &dyn Error| format!("telemetry.endpoint: {}", whole(error));
+        match protocol {
+            TelemetryProtocol::Grpc => {
+                let mut endpoint = Endpoint::from_shared(base.to_string())
+                    .map_err(|error| wrong(&error))?
+                    .connect_timeout(timeout)
+                    .http2_keep_alive_interval(PING)
+                    .keep_alive_timeout(ANSWER_TO_PING)
+                    .keep_alive_while_idle(true);
+                if is_encrypted {
+                    let tls = match ca {
+                        Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+                        None => ClientTlsConfig::new().with_native_roots(),
+                    };
+                    endpoint = endpoint.tls_config(tls).map_err(|error| wrong(&error))?;
+                }
+                Ok(Self::Grpc { endpoint: Box::new(endpoint), headers: MetadataMap::from_headers(headers) })
+            }
+            TelemetryProtocol::Http => {
+                // A redirect would take the headers to a place that nobody named.
+                let mut client = reqwest::Client::builder()
+                    .redirect(redirect::Policy::none())
+                    .connect_timeout(timeout)
+                    .http2_keep_alive_interval(PING)
+                    .http2_keep_alive_timeout(ANSWER_TO_PING)
+                    .http2_keep_alive_while_idle(true);
+                if authorities.is_some() || !is_encrypted {
+                    // The system's are looked for only where they are needed: not every system has some.
+                    client = client.tls_certs_only(authorities.unwrap_or_default());
+                }
+                let client = client.build().map_err(|error| wrong(&error))?;
+                Ok(Self::Http { client, base, headers })
+            }
+        }
+    }
+
+    /// From within the runtime.
+    pub(super) fn open(&self) -> Wire {
+        match self {
+            Self::Grpc { endpoint, headers } => Wire::Grpc { channel: endpoint.connect_lazy(), headers: headers.clone() },
+            Self::Http { client, base, headers } => Wire::Http { client: client.clone(), base: base.clone(), headers: headers.clone() },
+        }
+    }
+}
+
 /// The way to a collector. It is connected with the first request, and again when that is lost.
 pub(super) enum Wire {
     Grpc { channel: Channel, headers: MetadataMap },
@@ -47,36 +127,6 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    pub(super) fn new(settings: &Settings) -> Result<Self, String> {
-        let headers = headers(settings)?;
-        let wrong_ca = || "telemetry.ca_file holds no certificate".to_owned();
-        match settings.protocol {
-            TelemetryProtocol::Grpc => {
-                let mut endpoint = Endpoint::from_shared(settings.endpoint.to_string())
-                    .map_err(|error| format!("telemetry.endpoint: {}", whole(&error)))?
-                    .connect_timeout(settings.timeout);
-                if settings.endpoint.scheme() == "https" {
-                    let tls = match &settings.ca {
-                        Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
-                        None => ClientTlsConfig::new().with_native_roots(),
-                    };
-                    endpoint = endpoint.tls_config(tls).map_err(|_| wrong_ca())?;
-                }
-                Ok(Self::Grpc { channel: endpoint.connect_lazy(), headers: MetadataMap::from_headers(headers) })
-            }
-            TelemetryProtocol::Http => {
-                // A redirect would take the headers to a place that nobody named.
-                let mut client = reqwest::Client::builder().redirect(redirect::Policy::none()).connect_timeout(settings.timeout);
-                if let Some(pem) = &settings.ca {
-                    let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| wrong_ca())?;
-                    client = client.tls_certs_only(certificates);
-                }
-                let client = client.build().map_err(|error| format!("telemetry.endpoint: {}", whole(&error)))?;
-                Ok(Self::Http { client, base: settings.endpoint.clone(), headers })
-            }
-        }
-    }
-
     /// Sends it once. The answer says what was not taken of it.
     pub(super) async fn send(&self, request: &Request) -> Result<Option<Rejected>, Failed> {
         match self {
@@ -86,15 +136,28 @@ impl Wire {
     }
 }
 
-fn headers(settings: &Settings) -> Result<HeaderMap, String> {
+fn headers(key: &str, pairs: &[(String, String)]) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
-    for (name, value) in &settings.headers {
-        let name = HeaderName::from_str(name).map_err(|_| "telemetry.headers names what is no header".to_owned())?;
-        let mut value = HeaderValue::from_str(value).map_err(|_| format!("telemetry.headers: the value of {name} is none of a header"))?;
+    for (name, value) in pairs {
+        let name = HeaderName::from_str(name).map_err(|_| format!("{key} names what is no header"))?;
+        let mut value = HeaderValue::from_str(value).map_err(|_| format!("{key}: the value of {name} is none of a header"))?;
         value.set_sensitive(true);
         headers.append(name, value);
     }
     Ok(headers)
+}
+
+/// The certificates of a PEM file, each of which can be read.
+fn authorities(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, String> {
+    let wrong = || "telemetry.ca_file holds no certificate, or one that cannot be read: it must be PEM".to_owned();
+    let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| wrong())?;
+    if certificates.is_empty() {
+        return Err(wrong());
+    }
+    // They are read when a client is built with them. This one is built for that alone: tonic leaves out what it cannot read, and
+    // then trusts nobody.
+    reqwest::Client::builder().tls_certs_only(certificates.clone()).build().map_err(|_| wrong())?;
+    Ok(certificates)
 }
 
 async fn call(channel: Channel, headers: &MetadataMap, request: Request) -> Result<Option<Rejected>, Status> {
