@@ -1,9 +1,11 @@
 // An OTLP receiver for tests: the OpenTelemetry collector's own, by gRPC and by HTTP. Each line that it appends to a file is what it
-// received at once, as OTLP has it in JSON.
+// received at once, as OTLP has it in JSON, with the headers that it came with under "headers".
 package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -11,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 
+	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap"
@@ -35,10 +38,28 @@ type lines struct {
 	file  *os.File
 }
 
-func (l *lines) put(line []byte) error {
+// put appends a request in JSON, which is an object, with the headers of the request first in it.
+func (l *lines) put(ctx context.Context, request []byte) error {
+	metadata := client.FromContext(ctx).Metadata
+	headers := map[string][]string{}
+	for name := range metadata.Keys() {
+		headers[name] = metadata.Get(name)
+	}
+	line, err := json.Marshal(map[string]any{"headers": headers})
+	if err != nil {
+		return err
+	}
+	if len(request) < 2 || request[0] != '{' {
+		return errors.New("a request is no object")
+	}
+	line = line[:len(line)-1]
+	if len(request) > 2 {
+		line = append(line, ',')
+	}
+	line = append(append(line, request[1:]...), '\n')
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
-	_, err := l.file.Write(append(line, '\n'))
+	_, err = l.file.Write(line)
 	return err
 }
 
@@ -58,7 +79,10 @@ func run() error {
 	factory := otlpreceiver.NewFactory()
 	config := factory.CreateDefaultConfig()
 	settings := confmap.NewFromStringMap(map[string]any{
-		"protocols": map[string]any{"grpc": map[string]any{"endpoint": *grpc}, "http": map[string]any{"endpoint": *http}},
+		"protocols": map[string]any{
+			"grpc": map[string]any{"endpoint": *grpc, "include_metadata": true},
+			"http": map[string]any{"endpoint": *http, "include_metadata": true},
+		},
 	})
 	if err := settings.Unmarshal(config); err != nil {
 		return err
@@ -68,32 +92,32 @@ func run() error {
 		TelemetrySettings: componenttest.NewNopTelemetrySettings(),
 		BuildInfo:         component.NewDefaultBuildInfo(),
 	}
-	traces, err := consumer.NewTraces(func(_ context.Context, data ptrace.Traces) error {
+	traces, err := consumer.NewTraces(func(ctx context.Context, data ptrace.Traces) error {
 		text, err := (&ptrace.JSONMarshaler{}).MarshalTraces(data)
 		if err != nil {
 			return err
 		}
-		return to.put(text)
+		return to.put(ctx, text)
 	})
 	if err != nil {
 		return err
 	}
-	metrics, err := consumer.NewMetrics(func(_ context.Context, data pmetric.Metrics) error {
+	metrics, err := consumer.NewMetrics(func(ctx context.Context, data pmetric.Metrics) error {
 		text, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(data)
 		if err != nil {
 			return err
 		}
-		return to.put(text)
+		return to.put(ctx, text)
 	})
 	if err != nil {
 		return err
 	}
-	logs, err := consumer.NewLogs(func(_ context.Context, data plog.Logs) error {
+	logs, err := consumer.NewLogs(func(ctx context.Context, data plog.Logs) error {
 		text, err := (&plog.JSONMarshaler{}).MarshalLogs(data)
 		if err != nil {
 			return err
 		}
-		return to.put(text)
+		return to.put(ctx, text)
 	})
 	if err != nil {
 		return err

@@ -77,6 +77,22 @@ impl Told {
         }
     }
 
+    /// Requests of one service alone.
+    pub fn of_service(&self, name: &str) -> Self {
+        let is_its = |request: &&Value| {
+            let resources = ["resourceSpans", "resourceMetrics", "resourceLogs"].into_iter().flat_map(|key| request[key].as_array());
+            resources.flatten().any(|of| attribute(&of["resource"]["attributes"], "service.name") == name)
+        };
+        Self(self.0.iter().filter(is_its).cloned().collect())
+    }
+
+    /// The values of a header of each request: none where it had none.
+    pub fn headers(&self, name: &str) -> Vec<Vec<String>> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let values = |request: &Value| request["headers"][name].as_array().map(|values| values.iter().map(text).collect());
+        self.0.iter().map(|request| values(request).unwrap_or_default()).collect()
+    }
+
     /// All spans.
     pub fn spans(&self) -> Vec<Span> {
         let mut spans = Vec::new();

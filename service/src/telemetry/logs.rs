@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
-use tracing::Metadata;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, filter, reload};
@@ -46,7 +45,9 @@ pub(super) fn install(log: &LogConfig, collector: Option<&SdkLoggerProvider>) ->
     };
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     let installed = match collector {
-        Some(provider) => subscriber.with(OpenTelemetryTracingBridge::new(provider).with_filter(filter::filter_fn(is_told))).try_init(),
+        Some(provider) => {
+            subscriber.with(OpenTelemetryTracingBridge::new(provider).with_filter(filter::filter_fn(|of| is_told(of.target())))).try_init()
+        }
         None => subscriber.try_init(),
     };
     installed.map_err(|error| TelemetryError::Logs(error.to_string()))?;
@@ -54,7 +55,25 @@ pub(super) fn install(log: &LogConfig, collector: Option<&SdkLoggerProvider>) ->
     Ok(LogFilter(Arc::new(move |filter: EnvFilter| drop(handle.reload(filter)))))
 }
 
-fn is_told(of: &Metadata<'_>) -> bool {
-    let within = |module: &str| of.target().strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+/// Whether a collector is told of events of a target.
+fn is_told(target: &str) -> bool {
+    let within = |module: &str| target.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
     !OF_THE_WAY.iter().any(|module| within(module))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_is_told_of_everything_but_the_way_to_itself() {
+        let of_the_way =
+            ["h2", "h2::codec::framed_read", "hyper_util::client::legacy::pool", "tonic::transport", "lakefall_service::telemetry"];
+        for target in of_the_way {
+            assert!(!is_told(target), "{target}");
+        }
+        for target in ["lakefall_http::trace", "lakefall_service::tasks", "lakefall_service", "h2o", "towers::x", "sqlx::query"] {
+            assert!(is_told(target), "{target}");
+        }
+    }
 }

@@ -92,7 +92,7 @@ impl Otlp {
         }
     }
 
-    /// What it got so far: each a request as OTLP has it in JSON.
+    /// What it got so far: each a request as OTLP has it in JSON, with the names and values of its `headers` beside.
     pub fn received(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.file()).unwrap_or_default();
         // The last line may be half written.

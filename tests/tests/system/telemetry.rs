@@ -80,7 +80,7 @@ async fn the_spans_of_one_message_are_joined_from_its_sender_to_its_settlement()
         assert_eq!(span.attribute("messaging.batch.message_count"), "1");
         assert_eq!(span.service, "lakefall-dev");
     }
-    let told = Told::until(&receiver, "a log record of the trace, or a metric", |told| {
+    Told::until(&receiver, "a log record of the trace, or a metric", |told| {
         let metrics = told.metrics();
         let has = |name: &str| metrics.iter().any(|metric| metric == name);
         told.logs().iter().any(|(_, place)| *place == request.place)
@@ -89,7 +89,6 @@ async fn the_spans_of_one_message_are_joined_from_its_sender_to_its_settlement()
             && has("lakefall.upload.duration")
     })
     .await;
-    assert!(told.logs().iter().all(|(text, _)| !text.contains("hyper")), "the way to the collector is told of: {:?}", told.logs());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,6 +112,37 @@ async fn a_trace_that_begins_here_is_told_to_its_receiver_by_http_and_by_the_sta
     assert_eq!((Place::of(&told_by(0)), told_by(1).as_str()), (send.place.clone(), SENDER));
     assert_eq!(read.links, [send.place, Place::of(SENDER)]);
     assert_eq!(send.service, "by-http");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_headers_that_are_set_come_with_each_request_and_those_of_a_file_win_over_the_standard_variable() {
+    let receiver = Otlp::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("headers");
+    std::fs::write(&file, "api-key=of%20the%20file,x-tenant=a\n").unwrap();
+    for (protocol, endpoint, of_file, key) in [
+        ("grpc", receiver.grpc(), true, "of the file"),
+        ("http", receiver.http(), true, "of the file"),
+        ("grpc", receiver.grpc(), false, "of the environment"),
+        ("http", receiver.http(), false, "of the environment"),
+    ] {
+        let service = format!("{protocol}-{of_file}");
+        let mut options = told_to(&endpoint)
+            .env("LAKEFALL_TELEMETRY__PROTOCOL", protocol)
+            .env("LAKEFALL_TELEMETRY__SERVICE_NAME", &service)
+            .env("OTEL_EXPORTER_OTLP_HEADERS", "api-key=of%20the%20environment");
+        if of_file {
+            options = options.env("LAKEFALL_TELEMETRY__HEADERS_FILE", file.display());
+        }
+        let mut server = options.start().await;
+        Told::until(&receiver, "a metric", |told| !told.of_service(&service).metrics().is_empty()).await;
+        server.stop().await;
+        let told = Told::so_far(&receiver).of_service(&service);
+        let keys = told.headers("api-key");
+        assert!(!keys.is_empty() && keys.iter().all(|values| *values == [key]), "{service}: {keys:?}");
+        let tenant: &[&str] = if of_file { &["a"] } else { &[] };
+        assert!(told.headers("x-tenant").iter().all(|values| *values == tenant), "{service}: {:?}", told.headers("x-tenant"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,8 +181,12 @@ async fn requests_go_on_while_the_collector_is_away_or_says_nothing_and_it_is_to
     };
     load(100).await;
     assert!(server.metric("lakefall_telemetry_dropped_total").await > 0.0, "{}", server.log());
-    let warned = || server.whole_log().matches("the collector does not take telemetry").count();
-    while warned() == 0 {
+    let warned = |signal: &str| {
+        let log = server.whole_log();
+        let of = format!("signal=\"{signal}\"");
+        log.lines().filter(|line| line.contains("the collector does not take telemetry") && line.contains(&of)).count()
+    };
+    while warned("traces") == 0 {
         assert!(began.elapsed() < Duration::from_secs(30), "nobody is warned:\n{}", server.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -167,7 +201,10 @@ async fn requests_go_on_while_the_collector_is_away_or_says_nothing_and_it_is_to
     assert!(told.spans().len() > 1);
     receiver.kill_nine().await;
     load(10).await;
-    assert!(warned() <= 3, "warned {} times:\n{}", warned(), server.log());
+    // Away, silent, and gone again: once each.
+    for signal in ["traces", "metrics", "logs"] {
+        assert!(warned(signal) <= 3, "warned {} times of {signal}:\n{}", warned(signal), server.log());
+    }
     let stopping = Instant::now();
     server.stop().await;
     assert!(stopping.elapsed() < Duration::from_secs(15), "the stop took {:?}", stopping.elapsed());
