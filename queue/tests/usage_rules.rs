@@ -203,3 +203,58 @@ fn l6_usage_comes_back_from_the_journal_and_from_rows_in_any_order() {
     restored.replay(last).unwrap();
     assert_eq!(restored.snapshot(), bench.ledger.snapshot());
 }
+
+#[test]
+fn a_program_that_does_not_know_usage_serves_the_shard_and_loses_only_counts() {
+    let mut bench = Bench::new();
+    let a = bench.topic("a");
+    bench.report(1, 1, &[(a, 3)]);
+    let before = bench.ledger.checkpoint();
+    bench.report(1, 2, &[(a, 4)]);
+    bench.topic("b");
+    // As it reads the journal, and as it leaves the shard: the rows of usage stand as they were.
+    let passed_over = |entry: &JournalEntry| {
+        let mut entry = JournalEntry::decode(&entry.encode()).unwrap();
+        entry.commands.retain(|command| !matches!(command, Command::ReportUsage(_)));
+        entry
+    };
+    let mut older = Ledger::new(ShardId(0), 1);
+    bench.entries.iter().for_each(|entry| older.replay(&passed_over(entry)).unwrap());
+    let left = older.checkpoint();
+    let of_usage = |row: &&Row| matches!(row, Row::Usage(_) | Row::UsageReporter(_));
+    assert_eq!(left.puts.iter().filter(of_usage).count(), 0);
+    let rows = left.puts.iter().chain(before.puts.iter().filter(of_usage)).cloned();
+    let mut bench = Bench { ledger: Ledger::restore(ShardId(0), &left.shard, rows).unwrap(), ..bench };
+    assert_eq!(bench.produced(Some("a"), Grain::Day), [3]);
+    // A report that was taken and passed over is taken again, should it be sent again.
+    assert!(bench.report(1, 2, &[(a, 4)]) && !bench.report(1, 2, &[(a, 4)]));
+    assert_eq!(bench.produced(Some("a"), Grain::Day), [7]);
+    let mut replayed =
+        Ledger::restore(ShardId(0), &left.shard, left.puts.iter().chain(before.puts.iter().filter(of_usage)).cloned()).unwrap();
+    let since = bench.entries.iter().filter(|entry| entry.seq.0 > left.shard.seq);
+    since.for_each(|entry| replayed.replay(&JournalEntry::decode(&entry.encode()).unwrap()).unwrap());
+    assert_eq!(replayed.snapshot(), bench.ledger.snapshot());
+}
+
+#[test]
+fn l6_a_report_is_replayed_between_the_commands_between_which_it_was_taken() {
+    let mut bench = Bench::new();
+    let a = bench.topic("a");
+    let report = |sequence| {
+        let items = vec![UsageItem { namespace: namespace(), topic: a, counts: counts(sequence) }];
+        Command::ReportUsage(Box::new(UsageReport { reporter: 1, sequence, items }))
+    };
+    let delete = Command::DeleteTopic { namespace: namespace(), name: name("a"), condition: Precondition::Always };
+    // One group: what is reported before the topic goes, goes with it.
+    let group = vec![report(1), delete, report(2)];
+    for command in &group {
+        assert!(bench.ledger.apply(command, NOW).changed);
+    }
+    let entry = bench.ledger.seal(Epoch(1), NOW, group);
+    let read = JournalEntry::decode(&entry.encode()).unwrap();
+    assert_eq!(read, entry);
+    bench.entries.push(read);
+    let mut replayed = Ledger::new(ShardId(0), 1);
+    bench.entries.iter().for_each(|entry| replayed.replay(entry).unwrap());
+    assert_eq!(replayed.snapshot(), bench.ledger.snapshot());
+}

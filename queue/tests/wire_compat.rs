@@ -301,12 +301,16 @@ fn version_1_usage() -> JournalEntry {
         topic: TopicId::new(ShardId(3), topic),
         counts: UsageCounts::from_list(counts),
     };
-    let report = UsageReport {
-        reporter: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10,
-        sequence: u64::MAX,
-        items: vec![item("acme", 7, &all), item("other", 8, &[0, 0, 1])],
+    let report = |sequence| {
+        Command::ReportUsage(Box::new(UsageReport {
+            reporter: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10,
+            sequence,
+            items: vec![item("acme", 7, &all), item("other", 8, &[0, 0, 1])],
+        }))
     };
-    let commands = vec![Command::ReportUsage(Box::new(report))];
+    let trim = |before| Command::Trim { topic: TopicId::new(ShardId(3), 7), partition: None, before: Offset(before) };
+    // Before, between and behind other commands.
+    let commands = vec![report(1), trim(5), report(2), report(3), trim(6), report(u64::MAX)];
     JournalEntry { shard: ShardId(3), seq: JournalSeq(1_000_005), epoch: Epoch(9), time: AT, commands }
 }
 
@@ -361,6 +365,41 @@ fn the_frozen_journal_entries_of_version_1_decode_to_the_same_commands_and_back(
         assert_eq!(decoded, entry, "{file}");
         assert_eq!(to_hex(&decoded.encode()), to_hex(&bytes), "{file}");
     }
+}
+
+/// Written before reports had a place of their own, as requests still have it.
+#[test]
+fn an_entry_with_a_report_among_its_commands_is_still_read() {
+    let bytes = from_hex(&std::fs::read_to_string(frozen("journal_entry_v1_usage_command.hex")).unwrap());
+    let mut expected = version_1_usage();
+    expected.commands.drain(..5);
+    assert_eq!(JournalEntry::decode(&bytes).unwrap(), expected);
+}
+
+/// To whom usage is unknown, it is a field behind all others.
+#[test]
+fn an_entry_with_usage_is_one_without_and_a_field_behind_it() {
+    let entry = version_1_usage();
+    let mut without = entry.clone();
+    without.commands.retain(|command| !matches!(command, Command::ReportUsage(_)));
+    let (bytes, known) = (entry.encode(), without.encode());
+    let unknown = bytes.strip_prefix(&known[..]).unwrap();
+    // Its number is 7, its type bytes.
+    assert_eq!(unknown[0], 7 << 3 | 2);
+}
+
+#[test]
+fn reports_that_stand_nowhere_among_the_commands_are_refused() {
+    let entry = JournalEntry { commands: Vec::new(), ..version_1_usage() };
+    let at = |before: u8| {
+        let mut bytes = entry.encode();
+        // Field 7 of 22 bytes: `before`, and a report of nobody's usage.
+        bytes.extend([0x3a, 22, 0x08, before, 0x12, 18, 0x0a, 16]);
+        bytes.extend([0; 16]);
+        bytes
+    };
+    assert_eq!(JournalEntry::decode(&at(0)).unwrap().commands.len(), 1);
+    assert!(JournalEntry::decode(&at(1)).is_err(), "there is no command before it");
 }
 
 /// A new command must be added to the sample: this match does not compile without it.

@@ -1,11 +1,14 @@
 //! The journal entry: one group of commands, as bytes. Format: [`proto::JournalEntry`] (`proto/ledger.proto`), version 1.
+//!
+//! Reports of usage stand apart from the other commands, each with its place among them: a program that does not know usage passes
+//! over them and serves the shard without these counts, where a command that it does not know would stop it.
 
 use prost::Message;
 use thiserror::Error as ThisError;
 
-use super::Command;
-use super::codec::{command_from_proto, command_to_proto};
+use super::codec::{Decoded, Malformed, command_from_proto, command_to_proto, required};
 use super::rows::proto;
+use super::{Command, usage_codec};
 use crate::id::{Epoch, JournalSeq, ShardId};
 use crate::time::Timestamp;
 
@@ -61,13 +64,24 @@ pub enum EntryError {
 impl JournalEntry {
     /// As bytes.
     pub fn encode(&self) -> Vec<u8> {
+        let (mut commands, mut usage) = (Vec::with_capacity(self.commands.len()), Vec::new());
+        for command in &self.commands {
+            match command {
+                Command::ReportUsage(report) => {
+                    let report = Some(usage_codec::report_to_proto(report));
+                    usage.push(proto::UsageAt { before: commands.len() as u64, report });
+                }
+                command => commands.push(command_to_proto(command)),
+            }
+        }
         proto::JournalEntry {
             version: VERSION,
             shard: self.shard.0,
             seq: self.seq.0,
             epoch: self.epoch.0,
             time_ms: self.time.as_millis(),
-            commands: self.commands.iter().map(command_to_proto).collect(),
+            commands,
+            usage,
         }
         .encode_to_vec()
     }
@@ -78,7 +92,7 @@ impl JournalEntry {
         if wire.version == 0 || wire.version > VERSION {
             return Err(EntryError::UnknownVersion(wire.version));
         }
-        let commands = wire.commands.into_iter().map(command_from_proto).collect::<Result<_, _>>();
+        let commands = in_order(wire.commands, wire.usage);
         Ok(Self {
             shard: ShardId(wire.shard),
             seq: JournalSeq(wire.seq),
@@ -87,4 +101,25 @@ impl JournalEntry {
             commands: commands.map_err(|e| EntryError::Corrupt(e.0))?,
         })
     }
+}
+
+/// All commands, each report of usage in its place. Those of entries that have it among the other commands are where they are.
+fn in_order(commands: Vec<proto::Command>, usage: Vec<proto::UsageAt>) -> Decoded<Vec<Command>> {
+    let mut all = Vec::with_capacity(commands.len() + usage.len());
+    let (mut commands, mut passed) = (commands.into_iter(), 0);
+    for proto::UsageAt { before, report } in usage {
+        if before < passed {
+            return Err(Malformed("reports of usage are not in order".to_owned()));
+        }
+        while passed < before {
+            all.push(command_from_proto(required(commands.next(), "a command before a report of usage")?)?);
+            passed += 1;
+        }
+        let report = required(report, "a report of usage")?;
+        all.push(Command::ReportUsage(Box::new(usage_codec::report_from_proto(report)?)));
+    }
+    for command in commands {
+        all.push(command_from_proto(command)?);
+    }
+    Ok(all)
 }
