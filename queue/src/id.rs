@@ -37,6 +37,11 @@ macro_rules! name {
                 Ok(Self(name.into()))
             }
 
+            /// The smallest of all names.
+            pub fn first() -> Self {
+                Self("0".into())
+            }
+
             /// The name as text.
             pub fn as_str(&self) -> &str {
                 &self.0

@@ -96,6 +96,12 @@ impl Ledger {
         self.cursors.keys().filter(move |(ns, name, _)| ns == namespace && name == cursor)
     }
 
+    /// All cursors of a namespace.
+    pub(super) fn cursors_in<'a>(&'a self, namespace: &'a NamespaceName) -> impl Iterator<Item = &'a CursorKey> {
+        let from = (namespace.clone(), CursorName::first(), TopicName::first());
+        self.cursors.range(from..).map(|(key, _)| key).take_while(move |(of, ..)| of == namespace)
+    }
+
     pub(super) fn describe_cursor(&self, key: &CursorKey) -> Option<Cursor> {
         let state = self.cursors.get(key)?;
         let position = |(index, offset): (&PartitionIndex, &Offset)| {

@@ -358,8 +358,7 @@ impl From<&Extent> for RetiredExtent {
 
 /// The smallest name that a page may begin with.
 pub(super) fn first_name(page: &PageRequest) -> TopicName {
-    let first = || TopicName::new("0").unwrap_or_else(|_| unreachable!("0 is a name"));
-    page.after.as_deref().and_then(|after| TopicName::new(after).ok()).unwrap_or_else(first)
+    page.after.as_deref().and_then(|after| TopicName::new(after).ok()).unwrap_or_else(TopicName::first)
 }
 
 pub(super) fn paged<T>(page: &PageRequest, items: impl Iterator<Item = T>, name: impl Fn(&T) -> String) -> Page<T> {

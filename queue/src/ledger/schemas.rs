@@ -89,7 +89,8 @@ impl Schemas {
     }
 
     pub(super) fn count_of(&self, namespace: &NamespaceName) -> u64 {
-        self.by_name.keys().filter(|(of, _)| of == namespace).count() as u64
+        let from = (namespace.clone(), SubjectName::first());
+        self.by_name.range(from..).take_while(|((of, _), _)| of == namespace).count() as u64
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = RowKey> {

@@ -6,17 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::query::first_name;
 use super::{Applied, Ledger, Reply, RowKey};
 use crate::error::Result;
 use crate::id::{NamespaceName, PartitionIndex, TopicId, TopicName};
 use crate::time::Timestamp;
 use crate::usage::{Grain, Holdings, UsageCounts, UsageReport};
-use crate::verbs::PageRequest;
 
-/// Rows of single topics in a shard, some 200 bytes each. Beyond it those of the oldest hour go early, and then those of the oldest
-/// day; the rows of namespaces stay.
+/// Rows of single topics in a shard, some 200 bytes each. Beyond it the oldest go early; the rows of namespaces stay.
 const TOPIC_ROWS: usize = 200_000;
+/// One in so many goes at once, so that not every report has to look for the oldest among all.
+const GO_AT_ONCE: usize = 8;
 /// How long the number of a silent process's last report is remembered: for so long a report that comes late is not counted again.
 const REPORTER_WINDOW: Duration = Duration::from_secs(7 * 86_400);
 
@@ -102,14 +101,24 @@ impl UsageState {
         }
     }
 
-    /// Lets go of the oldest rows of topics where there are too many.
-    fn keep_bounds(&mut self, dirty: &mut BTreeSet<RowKey>) {
-        while self.topic_rows > TOPIC_ROWS {
-            let of_topics = || self.rows.keys().filter(|(_, topic, ..)| topic.is_some());
-            let Some(oldest) = of_topics().map(|(.., grain, start)| (*grain, *start)).min() else { return };
-            let gone = of_topics().filter(|(.., grain, start)| (*grain, *start) == oldest).cloned().collect();
-            self.remove(gone, dirty);
+    /// Lets go of the oldest rows of topics if there are more than `most`, whatever their grain: what ended first goes first. By
+    /// their start, the day that goes on would go before all of its hours.
+    fn keep_bounds(&mut self, most: usize, dirty: &mut BTreeSet<RowKey>) {
+        if self.topic_rows <= most {
+            return;
         }
+        let over = self.topic_rows - (most - most / GO_AT_ONCE);
+        let mut of_topics: Vec<&UsageKey> = self.rows.keys().filter(|(_, topic, ..)| topic.is_some()).collect();
+        let age = |key: &&UsageKey| {
+            let (namespace, topic, grain, start) = *key;
+            (start.plus(grain.length()), *grain, *topic, namespace.clone())
+        };
+        if over < of_topics.len() {
+            of_topics.select_nth_unstable_by_key(over, age);
+            of_topics.truncate(over);
+        }
+        let gone = of_topics.into_iter().cloned().collect();
+        self.remove(gone, dirty);
     }
 
     /// Forgets what is older than it is kept for. Looks once in an hour.
@@ -170,7 +179,7 @@ impl Ledger {
                 }
             }
         }
-        self.usage.keep_bounds(&mut self.dirty);
+        self.usage.keep_bounds(TOPIC_ROWS, &mut self.dirty);
         Applied::changed(Reply::Done)
     }
 
@@ -195,18 +204,17 @@ impl Ledger {
     fn holdings_of_topic(&self, namespace: &NamespaceName, id: TopicId, name: &TopicName) -> Holdings {
         let mut held = Holdings { topics: 1, queues: self.queues.reader_count(id), ..Holdings::default() };
         self.add_partitions(id, &mut held);
-        held.cursors = self.cursors.keys().filter(|(of, _, topic)| of == namespace && topic == name).count() as u64;
+        held.cursors = self.cursors_in(namespace).filter(|(.., topic)| topic == name).count() as u64;
         held
     }
 
     fn holdings_of_namespace(&self, namespace: &NamespaceName) -> Holdings {
-        let first = first_name(&PageRequest::default());
         let mut held = Holdings { queues: self.queues.count_of(namespace), ..Holdings::default() };
-        for (_, id) in self.names.range((namespace.clone(), first)..).take_while(|((of, _), _)| of == namespace) {
+        for (_, id) in self.names.range((namespace.clone(), TopicName::first())..).take_while(|((of, _), _)| of == namespace) {
             held.topics += 1;
             self.add_partitions(*id, &mut held);
         }
-        held.cursors = self.cursors.keys().filter(|(of, ..)| of == namespace).count() as u64;
+        held.cursors = self.cursors_in(namespace).count() as u64;
         held.subjects = self.schemas.count_of(namespace);
         held
     }
@@ -220,5 +228,69 @@ impl Ledger {
             held.segment_bytes += unrolled;
             held.parquet_bytes += partition.bytes - unrolled;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ShardId;
+
+    const HOUR: Duration = Grain::Hour.length();
+    /// A day begins.
+    const DAWN: Timestamp = Timestamp::from_millis(19_000 * 86_400_000);
+
+    /// Counts something for so many topics at a time, as a report does, and keeps the bounds. Answers the rows that went.
+    fn count(usage: &mut UsageState, topics: u64, now: Timestamp, most: usize) -> Vec<UsageKey> {
+        let mut dirty = BTreeSet::new();
+        for topic in 1..=topics {
+            for grain in [Grain::Hour, Grain::Day] {
+                for of in [None, Some(TopicId::new(ShardId(0), topic))] {
+                    let key = (NamespaceName::default_name(), of, grain, grain.start(now));
+                    usage.count(key, &UsageCounts::from_list(&[1]), &mut dirty);
+                }
+            }
+        }
+        usage.keep_bounds(most, &mut dirty);
+        let gone = dirty.into_iter().filter_map(|key| match key {
+            RowKey::Usage(key) => (!usage.rows.contains_key(&key)).then_some(key),
+            _ => None,
+        });
+        gone.collect()
+    }
+
+    #[test]
+    fn beyond_the_bound_the_oldest_rows_of_topics_go_some_at_once_whatever_their_grain() {
+        let mut usage = UsageState::default();
+        let at = |hour: u32| DAWN.plus(hour * HOUR);
+        // A day and the hours of two, of four topics each: 4 of days and 44 of hours are within the bound.
+        for hour in 0..11 {
+            assert!(count(&mut usage, 4, at(hour), 48).is_empty());
+        }
+        let hours = |gone: &[UsageKey]| gone.iter().map(|(.., grain, start)| (*grain, *start)).collect::<BTreeSet<_>>();
+        let gone = count(&mut usage, 4, at(11), 48);
+        assert_eq!((gone.len(), usage.topic_rows), (10, 42), "down to seven eighths");
+        assert_eq!(hours(&gone), BTreeSet::from([0, 1, 2].map(|hour| (Grain::Hour, at(hour)))), "the first hours, and no day");
+        assert!(gone.iter().all(|key| key.1.is_some()), "the sums of namespaces stay");
+        // There is room again for a while.
+        assert!(count(&mut usage, 4, at(12), 48).is_empty());
+        // The next day, the hours of the day before go, and the day itself before any hour that began since.
+        let gone = count(&mut usage, 12, at(24), 48);
+        assert_eq!(gone.len(), 28);
+        assert!(gone.iter().all(|(.., grain, start)| *grain == Grain::Hour && *start < at(24)));
+        let gone = count(&mut usage, 20, at(25), 48);
+        assert!(hours(&gone).contains(&(Grain::Day, at(0))), "{gone:?}");
+        assert!(!hours(&gone).contains(&(Grain::Hour, at(25))) && !hours(&gone).contains(&(Grain::Day, at(24))), "{gone:?}");
+        assert_eq!(usage.topic_rows, usage.rows.keys().filter(|key| key.1.is_some()).count());
+    }
+
+    #[test]
+    fn more_topics_than_the_bound_at_once_keep_as_many_rows_as_there_may_be() {
+        let mut usage = UsageState::default();
+        let gone = count(&mut usage, 100, DAWN, 48);
+        assert_eq!((gone.len(), usage.topic_rows), (158, 42));
+        assert!(gone.iter().all(|key| key.1.is_some()));
+        let again = count(&mut usage, 100, DAWN, 48);
+        assert_eq!((again.len(), usage.topic_rows), (158, 42));
     }
 }

@@ -62,7 +62,8 @@ impl Queues {
 
     /// How many queues a namespace has.
     pub(super) fn count_of(&self, namespace: &NamespaceName) -> u64 {
-        self.names.keys().filter(|(of, _)| of == namespace).count() as u64
+        let from = (namespace.clone(), QueueName::first());
+        self.names.range(from..).take_while(|((of, _), _)| of == namespace).count() as u64
     }
 
     /// How many queues read a topic.
