@@ -7,14 +7,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt;
 use lakefall_queue::clock::Ambient;
-use lakefall_queue::ledger::{Answer, Command, Query, proto};
+use lakefall_queue::ledger::{Answer, Command, Query, Refusal, proto};
 use lakefall_queue::topic::Topic;
-use lakefall_queue::usage::{Figure, Grain, REPORT_ITEMS, Tally, UsageCounts, UsageItem, UsageReport};
+use lakefall_queue::usage::{Figure, Grain, Listener, REPORT_ITEMS, Tally, UsageCounts, UsageItem, UsageReport};
 use lakefall_queue::{NamespaceName, ShardId, TopicId, TopicName};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,10 @@ const NAMESPACES_NAMED: usize = 1_000;
 const OTHERS: &str = "_other";
 /// How long the last report may take when a process stops.
 const LAST_REPORT: Duration = Duration::from_secs(2);
+/// Shards that are reported to at once: one that is away keeps those behind it waiting no longer than it must.
+const SHARDS_AT_ONCE: usize = 16;
+/// Topics of a shard that are asked for at once.
+const TOPICS_AT_ONCE: usize = 16;
 
 /// What one topic used that was not reported.
 #[derive(Debug)]
@@ -38,29 +43,25 @@ pub struct Account {
     namespace: NamespaceName,
     topic: TopicId,
     /// As the metrics have them: the namespace's and the topic's.
-    labels: (String, String),
+    labels: Labels,
     tally: Arc<Tally>,
-    stir: Arc<Stir>,
 }
+
+type Labels = (String, String);
 
 impl Account {
     /// Counts something.
     pub fn add(&self, figure: Figure, count: u64) {
-        if count > 0 {
-            self.tally.add(figure, count);
-            self.stir.stir();
-        }
+        self.tally.add(figure, count);
     }
 
     /// Counts all of these.
     pub fn merge(&self, counts: &UsageCounts) {
         self.tally.merge(counts);
-        self.stir.stir();
     }
 
-    /// For work that counts by itself what it uses.
+    /// For work that counts by itself what it uses. Whoever waits with it for something to count wakes nobody.
     pub fn tally(&self) -> Arc<Tally> {
-        self.stir.stir();
         Arc::clone(&self.tally)
     }
 }
@@ -81,6 +82,12 @@ impl Stir {
     }
 }
 
+impl Listener for Stir {
+    fn counted(&self) {
+        self.stir();
+    }
+}
+
 /// What is to be reported to one shard.
 #[derive(Default)]
 struct Waiting {
@@ -88,11 +95,26 @@ struct Waiting {
     sent: Option<UsageReport>,
     /// What comes after it.
     next: BTreeMap<TopicId, UsageItem>,
+    /// Counted for topics of which only the number is known.
+    unnamed: BTreeMap<TopicId, UsageCounts>,
+}
+
+impl Waiting {
+    fn count(&mut self, namespace: &NamespaceName, topic: TopicId, counts: &UsageCounts) {
+        let fresh = || UsageItem { namespace: namespace.clone(), topic, counts: UsageCounts::default() };
+        self.next.entry(topic).or_insert_with(fresh).counts.merge(counts);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sent.is_none() && self.next.is_empty() && self.unnamed.is_empty()
+    }
 }
 
 #[derive(Default)]
 struct Accounts {
     by_topic: BTreeMap<TopicId, Arc<Account>>,
+    /// Counted since the last report for topics that have no account, and of which only the number is known.
+    unnamed: BTreeMap<TopicId, UsageCounts>,
     /// Those with labels of their own.
     topics: BTreeSet<TopicId>,
     namespaces: BTreeSet<NamespaceName>,
@@ -104,8 +126,10 @@ pub struct Meter {
     interval: Duration,
     reporter: u128,
     accounts: Mutex<Accounts>,
-    /// Held while a report is under way: one after another.
-    waiting: tokio::sync::Mutex<(u64, BTreeMap<ShardId, Waiting>)>,
+    /// The number of the last report, to whatever shard.
+    last: AtomicU64,
+    /// Held while reports are under way: to each shard, one after another.
+    waiting: tokio::sync::Mutex<BTreeMap<ShardId, Waiting>>,
     stir: Arc<Stir>,
 }
 
@@ -117,6 +141,7 @@ impl Meter {
             interval,
             reporter: ambient.entropy.draw(),
             accounts: Mutex::default(),
+            last: AtomicU64::default(),
             waiting: tokio::sync::Mutex::default(),
             stir: Arc::default(),
         })
@@ -134,27 +159,27 @@ impl Meter {
             return Arc::clone(account);
         }
         let labels = accounts.labels(namespace, topic, name);
-        let (tally, stir) = (Arc::default(), Arc::clone(&self.stir));
-        let account = Arc::new(Account { namespace: namespace.clone(), topic, labels, tally, stir });
+        let tally = Arc::new(Tally::heard_by(Arc::clone(&self.stir) as Arc<dyn Listener>));
+        let account = Arc::new(Account { namespace: namespace.clone(), topic, labels, tally });
         accounts.by_topic.insert(topic, Arc::clone(&account));
         account
     }
 
-    /// Counts for a topic of which only the number is known; its ledger is asked whose it is. What a topic used that was deleted
-    /// meanwhile is counted for nobody.
-    pub async fn add(&self, topic: TopicId, counts: &UsageCounts) {
+    /// Counts for a topic of which only the number is known; its ledger is asked whose it is when it is reported. What a topic used
+    /// that was deleted meanwhile is counted for nobody.
+    pub fn add(&self, topic: TopicId, counts: &UsageCounts) {
         if counts.is_empty() {
             return;
         }
-        let known = self.locked().by_topic.get(&topic).cloned();
-        let account = match known {
-            Some(account) => account,
-            None => match self.metadata.query(topic.shard(), Query::TopicById(topic)).await {
-                Ok(Answer::Topic(found)) => self.of(&found),
-                Ok(_) | Err(_) => return,
-            },
-        };
-        account.merge(counts);
+        let mut accounts = self.locked();
+        match accounts.by_topic.get(&topic) {
+            Some(account) => account.merge(counts),
+            None => {
+                accounts.unnamed.entry(topic).or_default().merge(counts);
+                drop(accounts);
+                self.stir.stir();
+            }
+        }
     }
 
     /// Reports until stopped.
@@ -181,17 +206,18 @@ impl Meter {
         }
     }
 
-    /// Reports everything that was counted. What cannot be reported now is reported the next time.
+    /// Reports everything that was counted, to some shards at once. What cannot be reported now is reported the next time. May be
+    /// dropped anywhere: what was taken waits with its shard until it is known to be counted there.
     pub async fn report(&self) {
         let mut waiting = self.waiting.lock().await;
-        let (numbers, shards) = &mut *waiting;
-        self.gather(shards);
-        let mut failed = false;
-        for (shard, of) in shards.iter_mut() {
-            failed |= !self.report_to(*shard, of, numbers).await;
+        self.gather(&mut waiting);
+        let mut reports = Vec::with_capacity(waiting.len());
+        for (shard, of) in waiting.iter_mut() {
+            reports.push(self.report_to(*shard, of));
         }
-        shards.retain(|_, of| of.sent.is_some() || !of.next.is_empty());
-        if failed {
+        let done: Vec<bool> = futures::stream::iter(reports).buffer_unordered(SHARDS_AT_ONCE).collect().await;
+        waiting.retain(|_, of| !of.is_empty());
+        if done.contains(&false) {
             self.stir.stir();
         }
     }
@@ -199,26 +225,33 @@ impl Meter {
     /// Takes what was counted. Nothing is awaited: what is taken is kept with what waits.
     fn gather(&self, shards: &mut BTreeMap<ShardId, Waiting>) {
         self.stir.stirred.store(false, Ordering::Release);
+        let mut taken = Vec::new();
         let mut accounts = self.locked();
-        for account in accounts.by_topic.values() {
+        accounts.by_topic.retain(|_, account| {
+            // Looked at before the counts are taken: then all that others had counted, before they dropped it, is among them. Looked
+            // at afterwards, one who counted in between and dropped it would be missed. Nobody can get it meanwhile.
+            let alone = Arc::get_mut(account).is_some_and(|account| Arc::get_mut(&mut account.tally).is_some());
             let counts = account.tally.take();
-            if counts.is_empty() {
-                continue;
+            if !counts.is_empty() {
+                taken.push((Arc::clone(account), counts));
             }
-            let (tenant, topic) = &account.labels;
-            for (figure, count) in counts.counted() {
-                metrics::counter!(names::usage(figure), "tenant" => tenant.clone(), "topic" => topic.clone()).increment(count);
-            }
-            let fresh = || UsageItem { namespace: account.namespace.clone(), topic: account.topic, counts: UsageCounts::default() };
-            let of = shards.entry(account.topic.shard()).or_default();
-            of.next.entry(account.topic).or_insert_with(fresh).counts.merge(&counts);
+            !alone
+        });
+        let unnamed = std::mem::take(&mut accounts.unnamed);
+        drop(accounts);
+        for (account, counts) in &taken {
+            shards.entry(account.topic.shard()).or_default().count(&account.namespace, account.topic, counts);
         }
-        // Nobody can get one of these meanwhile, nor have one that is not counted here.
-        accounts.by_topic.retain(|_, account| Arc::strong_count(account) > 1 || Arc::strong_count(&account.tally) > 1);
+        for (topic, counts) in unnamed {
+            shards.entry(topic.shard()).or_default().unnamed.entry(topic).or_default().merge(&counts);
+        }
+        // Without the lock: whoever counts must not wait for whoever collects metrics.
+        taken.iter().for_each(|(account, counts)| show(&account.labels, counts));
     }
 
     /// Whether everything for a shard was reported.
-    async fn report_to(&self, shard: ShardId, of: &mut Waiting, numbers: &mut u64) -> bool {
+    async fn report_to(&self, shard: ShardId, of: &mut Waiting) -> bool {
+        let named = self.name(shard, of).await;
         loop {
             if of.sent.is_none() {
                 let mut items = Vec::new();
@@ -228,12 +261,12 @@ impl Meter {
                     items.push(item);
                 }
                 if items.is_empty() {
-                    return true;
+                    return named;
                 }
-                *numbers += 1;
-                of.sent = Some(UsageReport { reporter: self.reporter, sequence: *numbers, items });
+                let sequence = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+                of.sent = Some(UsageReport { reporter: self.reporter, sequence, items });
             }
-            let Some(report) = &of.sent else { return true };
+            let Some(report) = &of.sent else { return named };
             match self.metadata.execute(shard, Command::ReportUsage(Box::new(report.clone()))).await {
                 Ok(_) => {
                     of.sent = None;
@@ -248,13 +281,47 @@ impl Meter {
         }
     }
 
+    /// Asks a shard whose the topics are of which only the number is known. Whether it told of all of them.
+    async fn name(&self, shard: ShardId, of: &mut Waiting) -> bool {
+        let mut asked = Vec::with_capacity(of.unnamed.len());
+        for topic in of.unnamed.keys().copied() {
+            asked.push(async move { (topic, self.metadata.query(shard, Query::TopicById(topic)).await) });
+        }
+        let mut told = futures::stream::iter(asked).buffer_unordered(TOPICS_AT_ONCE);
+        let mut all = true;
+        while let Some((topic, answer)) = told.next().await {
+            let found = match answer {
+                Ok(Answer::Topic(found)) => Some(found),
+                Err(error) if error == Refusal::TopicGone.into_error() => None,
+                Ok(_) | Err(_) => {
+                    all = false;
+                    continue;
+                }
+            };
+            let counts = of.unnamed.remove(&topic).unwrap_or_default();
+            if let Some(found) = found {
+                of.count(&found.namespace, topic, &counts);
+                let labels = self.locked().labels(&found.namespace, topic, &found.name);
+                show(&labels, &counts);
+            }
+        }
+        all
+    }
+
     fn locked(&self) -> MutexGuard<'_, Accounts> {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Adds to the metrics.
+fn show((tenant, topic): &Labels, counts: &UsageCounts) {
+    for (figure, count) in counts.counted() {
+        metrics::counter!(names::usage(figure), "tenant" => tenant.clone(), "topic" => topic.clone()).increment(count);
+    }
+}
+
 impl Accounts {
-    fn labels(&mut self, namespace: &NamespaceName, topic: TopicId, name: &TopicName) -> (String, String) {
+    fn labels(&mut self, namespace: &NamespaceName, topic: TopicId, name: &TopicName) -> Labels {
         let tenant = self.namespaces.contains(namespace) || self.namespaces.len() < NAMESPACES_NAMED;
         let named = tenant && (self.topics.contains(&topic) || self.topics.len() < TOPICS_NAMED);
         if tenant {
@@ -393,6 +460,10 @@ mod tests {
         }
 
         async fn query(&self, _: ShardId, query: Query) -> Result<Answer> {
+            let fate = *self.fate.lock().unwrap();
+            if fate == Fate::Away {
+                return Err(Error::unavailable("nobody is there"));
+            }
             self.ledger.lock().unwrap().query(&query)
         }
 
@@ -478,10 +549,116 @@ mod tests {
         let meter = meter(&shard);
         let mut counts = usage::UsageCounts::default();
         counts.add(Figure::ProducedRecords, 9);
-        meter.add(topics[0].id, &counts).await;
-        meter.add(TopicId::new(ShardId(0), 77), &counts).await;
+        meter.add(topics[0].id, &counts);
+        meter.add(TopicId::new(ShardId(0), 77), &counts);
         meter.close().await;
-        assert_eq!(shard.produced(), 9);
+        assert_eq!((shard.produced(), shard.asked()), (9, 1));
+        assert!(meter.waiting.lock().await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_counted_by_number_alone_is_kept_until_its_ledger_can_be_asked() {
+        let (shard, topics) = Shard::with_topics(1);
+        let meter = meter(&shard);
+        let counts = usage::UsageCounts::from_list(&[9]);
+        shard.be(Fate::Away);
+        for _ in 0..3 {
+            meter.add(topics[0].id, &counts);
+            meter.report().await;
+        }
+        assert!(meter.stir.stirred.load(Ordering::Relaxed), "it is tried again");
+        shard.be(Fate::Done);
+        meter.report().await;
+        assert_eq!(shard.produced(), 27);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_only_holds_a_tally_wakes_nobody_and_what_it_counts_later_is_reported() {
+        let (shard, topics) = Shard::with_topics(1);
+        let meter = meter(&shard);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(Arc::clone(&meter).run(stop.clone()));
+        let tally = meter.of(&topics[0]).tally();
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        assert!(!meter.stir.stirred.load(Ordering::Relaxed));
+        // Its account is as it was, although there was a report in between.
+        meter.report().await;
+        tally.add(Figure::ProducedRecords, 5);
+        drop(tally);
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        assert_eq!(shard.produced(), 5);
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_counted_while_reports_are_made_is_never_lost() {
+        let (shard, topics) = Shard::with_topics(1);
+        let meter = meter(&shard);
+        let counting = std::thread::spawn({
+            let meter = Arc::clone(&meter);
+            // The account is dropped each time, so that it may be found alone at any moment.
+            move || (0..50_000).for_each(|_| meter.of(&topics[0]).add(Figure::ProducedRecords, 1))
+        });
+        while !counting.is_finished() {
+            meter.report().await;
+        }
+        counting.join().unwrap();
+        meter.report().await;
+        assert_eq!(shard.produced(), 50_000);
+    }
+
+    /// Two shards, of which the first never answers.
+    #[derive(Default)]
+    struct Half {
+        asked: Mutex<Vec<(ShardId, u64)>>,
+    }
+
+    #[async_trait]
+    impl Metadata for Half {
+        fn shards(&self) -> u32 {
+            2
+        }
+
+        async fn execute(&self, shard: ShardId, command: Command) -> Result<Reply> {
+            if let Command::ReportUsage(report) = command {
+                self.asked.lock().unwrap().push((shard, report.items[0].counts.get(Figure::ProducedRecords)));
+            }
+            if shard == ShardId(0) { std::future::pending().await } else { Ok(Reply::Done) }
+        }
+
+        async fn query(&self, _: ShardId, _: Query) -> Result<Answer> {
+            std::future::pending().await
+        }
+
+        fn subscribe(&self) -> broadcast::Receiver<Arc<News>> {
+            broadcast::channel(1).1
+        }
+
+        async fn identity(&self) -> Result<Identity> {
+            Err(Error::unavailable("it has none"))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_that_does_not_answer_keeps_no_other_waiting_and_what_was_cut_off_is_sent_as_it_was() {
+        let half = Arc::new(Half::default());
+        let ambient = Ambient { clock: Arc::new(Fixed), entropy: Arc::new(Fixed) };
+        let meter = Meter::new(Arc::clone(&half) as _, &ambient, Duration::from_secs(60));
+        let name = TopicName::new("t").unwrap();
+        let account = |shard| meter.account(&NamespaceName::default_name(), TopicId::new(ShardId(shard), 1), &name);
+        for count in [3, 4] {
+            account(0).add(Figure::ProducedRecords, count);
+            account(1).add(Figure::ProducedRecords, count);
+            meter.close().await;
+        }
+        let (first, second) = (ShardId(0), ShardId(1));
+        let mut asked = half.asked.lock().unwrap().clone();
+        asked.sort_unstable();
+        assert_eq!(asked, [(first, 3), (first, 3), (second, 3), (second, 4)]);
+        let waiting = meter.waiting.lock().await;
+        let left = |of: &Waiting| of.next.values().map(|item| item.counts.get(Figure::ProducedRecords)).sum::<u64>();
+        assert_eq!(waiting.iter().map(|(shard, of)| (*shard, left(of))).collect::<Vec<_>>(), [(first, 4), (second, 0)]);
     }
 
     #[test]

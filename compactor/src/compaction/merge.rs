@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use lakefall_metadata::Meter;
 use lakefall_queue::ledger::{Compactable, CompactablePartition, Extent, NewExtent, ObjectLevel, RetiredExtent, Swap, SwapPart, Work};
-use lakefall_queue::usage::{Tally, UsageCounts};
+use lakefall_queue::usage::Tally;
 use lakefall_queue::{Offset, SegmentId, ShardId, Timestamp};
 use lakefall_service::failpoint;
 use lakefall_storage::batch::{DecodeContext, decode, walk};
@@ -42,6 +43,23 @@ struct Unfit {
     reason: String,
 }
 
+/// What a merge takes, to be shared among the topics in it by their bytes. Done when it is dropped: whatever becomes of the merge, also
+/// if it is cut off with its claim or by a stop, its requests were sent.
+struct Charge<'a> {
+    usage: &'a Meter,
+    parts: &'a [MergePart],
+    tally: Arc<Tally>,
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        let weights: Vec<u64> = self.parts.iter().map(|part| plan::bytes(&part.extents)).collect();
+        for (part, counts) in self.parts.iter().zip(self.tally.take().shared(&weights)) {
+            self.usage.add(part.topic, &counts);
+        }
+    }
+}
+
 impl Compactor {
     /// Merges what is due in a shard. Answers when to look again by itself, and whether something was done.
     pub(super) async fn merge_shard(&self, shard: ShardId, found: &Compactable) -> Result<(Option<Timestamp>, bool), CompactError> {
@@ -52,23 +70,13 @@ impl Compactor {
         let planned = merges.objects;
         let work = async {
             for parts in &planned {
-                let tally = Arc::<Tally>::default();
-                let merged = within(Arc::clone(&tally), self.merge(shard, parts)).await;
-                self.charge(parts, &tally.take()).await;
-                merged?;
+                let charge = Charge { usage: &self.usage, parts, tally: Arc::default() };
+                within(Arc::clone(&charge.tally), self.merge(shard, parts)).await?;
             }
             Ok(())
         };
         Box::pin(self.claimed(shard, Work::Merge, work)).await?;
         Ok((merges.due, true))
-    }
-
-    /// Shares what a merge took among the topics in it, by their bytes: whatever became of it, its requests were sent.
-    async fn charge(&self, parts: &[MergePart], whole: &UsageCounts) {
-        let weights: Vec<u64> = parts.iter().map(|part| plan::bytes(&part.extents)).collect();
-        for (part, counts) in parts.iter().zip(whole.shared(&weights)) {
-            self.usage.add(part.topic, &counts).await;
-        }
     }
 
     async fn plan_merges(&self, found: &Compactable) -> Result<Merges, CompactError> {
