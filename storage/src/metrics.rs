@@ -1,9 +1,9 @@
 //! The names of this crate's metrics. Labels never carry a tenant's data.
 
-/// Requests sent to the object store; labels `operation` (`put`, `get`, `head`, `list`, `delete`), `outcome` (`ok`, or the kind
-/// of [`crate::store::StoreError`]), `class` (`a`: writes and lists, `b`: reads, `free`: deletes), `purpose` (`segment`,
-/// `parquet`, `iceberg`, `mark`, `other`: what the object is for) and `sender` (`gateway`, `compactor`, `other`: the role that asks). What a
-/// bucket bills by.
+/// Requests sent to the object store; labels `operation` (`put`, `get`, `head`, `list`, `delete`), `outcome` (`ok`, the kind of
+/// [`crate::store::StoreError`], or `dropped`: nobody waited for the answer any more), `class` (`a`: writes and lists, `b`: reads,
+/// `free`: deletes), `purpose` (`segment`, `parquet`, `iceberg`, `mark`, `other`: what the object is for) and `sender` (`gateway`,
+/// `compactor`, `other`: the role that asks). What a bucket bills by.
 pub const STORE_REQUESTS: &str = "lakefall_store_requests_total";
 /// How long a request to a remote store took; label `operation`.
 pub const STORE_SECONDS: &str = "lakefall_store_request_seconds";

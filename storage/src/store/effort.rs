@@ -24,6 +24,8 @@ use crate::metrics::{STORE_REPEATS, STORE_REQUESTS, STORE_SECONDS};
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// A service's wish to be left alone is followed up to here; then it is asked whether it still wants it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The outcome of a request that nobody waits for any more: the slower one of two, or one whose caller is gone.
+const DROPPED: &str = "dropped";
 /// What a success earns for repetitions, in thousandths of one.
 const EARNED: u64 = 100;
 
@@ -204,18 +206,40 @@ impl Effort {
 }
 
 async fn measured<T>(asked: Asked, sent: impl Future<Output = object_store::Result<T>>) -> Result<T, Ended> {
-    let started = Instant::now();
+    let (started, request) = (Instant::now(), Sent::now(asked));
     let (outcome, answer) = listen(sent).await;
     let outcome = outcome.map_err(|error| judge(error, answer.as_ref()));
-    counted(asked, &outcome);
+    request.answered(&outcome);
     histogram!(STORE_SECONDS, "operation" => asked.request.name()).record(started.elapsed().as_secs_f64());
     outcome.map_err(|error| Ended { error, answer })
 }
 
+/// A request under way. Counted once: when it is answered, or when it is dropped, as the service bills it all the same.
+pub(super) struct Sent(Option<Asked>);
+
+impl Sent {
+    /// To be made when the request is sent, within what is done for its tally.
+    pub(super) fn now(asked: Asked) -> Self {
+        Self(Some(asked))
+    }
+
+    pub(super) fn answered<T>(mut self, outcome: &Result<T, StoreError>) {
+        if let Some(asked) = self.0.take() {
+            count(asked, outcome.as_ref().err().map_or("ok", StoreError::kind));
+        }
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if let Some(asked) = self.0.take() {
+            count(asked, DROPPED);
+        }
+    }
+}
+
 /// Counts a request as the service bills it.
-pub(super) fn counted<T>(asked: Asked, outcome: &Result<T, StoreError>) {
-    let Asked { request, role, purpose } = asked;
-    let kind = outcome.as_ref().err().map_or("ok", StoreError::kind);
+fn count(Asked { request, role, purpose }: Asked, kind: &'static str) {
     let class = meter::class(request.figure());
     counter!(
         STORE_REQUESTS, "operation" => request.name(), "outcome" => kind, "class" => class, "purpose" => purpose, "sender" => role
@@ -227,5 +251,43 @@ pub(super) fn counted<T>(asked: Asked, outcome: &Result<T, StoreError>) {
 impl std::fmt::Debug for Effort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Effort").field("retries", &self.retries).field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use lakefall_queue::usage::{ONE, Tally};
+
+    use super::*;
+    use crate::meter::within;
+    use crate::store::system;
+
+    const ASKED: Asked = Asked { request: Request::Get(1), role: "other", purpose: "other" };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_whose_caller_is_gone_counts_as_sent_and_one_that_was_never_sent_does_not() {
+        let tally = Arc::<Tally>::default();
+        let waits = within(Arc::clone(&tally), measured(ASKED, pending::<object_store::Result<()>>()));
+        assert!(tokio::time::timeout(Duration::from_secs(1), waits).await.is_err());
+        drop(within(Arc::clone(&tally), measured(ASKED, pending::<object_store::Result<()>>())));
+        assert_eq!(tally.take().get(Figure::StoreReads), ONE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn both_requests_of_a_late_read_count() {
+        let (tally, sent) = (Arc::<Tally>::default(), AtomicUsize::new(0));
+        let effort = Effort::new("the object store".to_owned(), &StoreOptions::default(), system(), None);
+        let send = || async {
+            if sent.fetch_add(1, Ordering::SeqCst) == 0 {
+                pending::<()>().await;
+            }
+            Ok(())
+        };
+        within(Arc::clone(&tally), effort.attempt(ASKED, send)).await.unwrap();
+        assert_eq!((sent.into_inner(), tally.take().get(Figure::StoreReads)), (2, 2 * ONE));
     }
 }

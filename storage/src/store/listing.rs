@@ -5,7 +5,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
-use super::effort::{Asked, Request, counted};
+use super::effort::{Asked, Request, Sent};
 use super::{ObjectInfo, Store, StoreError};
 
 struct Listing {
@@ -82,7 +82,7 @@ impl Listing {
             Ok(Some(meta)) => Some(Ok(ObjectInfo::from(meta))),
             Ok(None) => {
                 if self.store.effort.is_none() {
-                    counted(self.asked(), &Ok(()));
+                    Sent::now(self.asked()).answered(&Ok(()));
                 }
                 None
             }

@@ -38,7 +38,7 @@ pub(crate) use s3::{endpoint, path_style, region};
 
 use crate::meter;
 use crate::metrics::{STORE_BYTES, STORE_CUT_READS};
-use effort::{Asked, Effort, Request, counted};
+use effort::{Asked, Effort, Request, Sent};
 use local::LocalDirectories;
 
 /// How often an object that came back cut is read again.
@@ -188,8 +188,9 @@ impl Store {
         F: Future<Output = object_store::Result<T>>,
     {
         let Some(effort) = &self.effort else {
+            let request = Sent::now(asked);
             let outcome = send().await.map_err(StoreError::from);
-            counted(asked, &outcome);
+            request.answered(&outcome);
             return outcome;
         };
         effort.attempt(asked, send).await
