@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lakefall_queue::ledger::{Command, ObjectLevel};
+use lakefall_queue::ledger::{Answer, Command, ObjectLevel, Query, UsageQuery};
 use lakefall_queue::topic::{Cleanup, ParquetConfig, Retention, TopicConfig};
+use lakefall_queue::usage::{Figure, Grain, ONE};
 use lakefall_queue::verbs::Precondition;
 use lakefall_queue::{Offset, Timestamp};
 use lakefall_storage::parquet::ParquetFile;
@@ -19,6 +20,7 @@ use object_store::path::Path as ObjectPath;
 use serde_json::json;
 use support::rolling::{Behind, Cut, json_record, numbered};
 use support::{Bench, Dice, GRACE, ORPHAN_GRACE, S0};
+use tokio_util::sync::CancellationToken;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MAX_AGE: Duration = Duration::from_secs(300);
@@ -374,5 +376,38 @@ async fn a_full_bucket_is_tried_again_later_and_nothing_is_put_aside() {
     assert!(compactor.roll_round().await.did, "at once, when there is room");
     assert_eq!(bench.levels(&a).await, [ObjectLevel::Parquet]);
     assert!(bench.extents(&a).await[0].appended_at > Timestamp::default());
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_merge_took_that_was_cut_off_is_reported_at_the_end() {
+    let bench = Bench::start(1).await;
+    let (a, b) = (bench.topic_with(S0, "a", TopicConfig::default()).await, bench.topic_with(S0, "b", TopicConfig::default()).await);
+    for n in 0..5 {
+        bench.append(&[(&a, numbered(n * 10, 10)), (&b, numbered(n, 1))]).await;
+    }
+    bench.clock.pass(20 * SECOND);
+    // No request to the store is answered.
+    let cut = Cut::after(0);
+    let store = Store::over(Arc::new(Behind(Arc::clone(&bench.bucket), Arc::clone(&cut))));
+    let compactor = bench.compactor_over(Arc::clone(&bench.metadata), store);
+    let merged = cut.during(async {
+        compactor.merge_round().await;
+    });
+    assert!(!merged.await);
+    let stop = CancellationToken::new();
+    stop.cancel();
+    compactor.run(stop).await.unwrap();
+    let used = async |topic| {
+        let (from, to) = (Timestamp::from_millis(0), Timestamp::from_millis(i64::MAX));
+        let query = UsageQuery { namespace: a.namespace.clone(), topic, grain: Grain::Day, from, to };
+        let Answer::Usage(answer) = bench.metadata.query(S0, Query::Usage(Box::new(query))).await.unwrap() else {
+            panic!("another answer");
+        };
+        answer.buckets.iter().map(|(_, counts)| counts.get(Figure::StoreReads)).sum::<u64>()
+    };
+    let (of_a, of_b, all) = (used(Some(a.name.clone())).await, used(Some(b.name.clone())).await, used(None).await);
+    assert!(all >= ONE && all.is_multiple_of(ONE), "{all}");
+    assert!(of_a > of_b && of_b > 0 && of_a + of_b == all, "{of_a} and {of_b} of {all}: shared by their bytes");
     bench.finish().await;
 }
