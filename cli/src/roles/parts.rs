@@ -353,7 +353,7 @@ pub(super) fn listen_config(config: &Config) -> ListenConfig {
         write_timeout: Duration::from_millis(http.write_timeout_ms),
         idle_timeout: Duration::from_millis(http.idle_timeout_ms),
         max_connections: http.max_connections,
-        idle_drain: Duration::from_millis(http.idle_drain_ms.min(http.drain_ms)),
+        idle_drain: Duration::from_millis(http.idle_drain_ms.min(http.drain_ms / 2)),
         max_age: Duration::from_millis(http.connection_age_ms),
     }
 }

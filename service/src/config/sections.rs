@@ -311,7 +311,8 @@ pub struct HttpConfig {
     pub drain_ms: u64,
     /// How long a stop leaves connections open on which nothing is under way: what is sent on them meanwhile is answered, and the
     /// answer closes the connection. Shorter stops sooner, and a client whose request meets the closing connection never learns what
-    /// became of it. No longer than `http.drain_ms`. Default 3,000 ms, in dev 0; 0 to 60,000.
+    /// became of it. No longer than half of `http.drain_ms`, so that what comes last has the other half to be answered.
+    /// Default 3,000 ms, in dev 0; 0 to 60,000.
     pub idle_drain_ms: u64,
     /// How old a connection becomes before an answer closes it, or up to a tenth less: so clients that keep theirs come to gateways
     /// that were added. Shorter spreads them sooner and opens more connections. Default 300,000 ms; 1,000 to 86,400,000.
