@@ -259,6 +259,22 @@ fn every_setting_that_changes_while_the_process_runs_is_marked() {
 }
 
 #[test]
+fn every_setting_that_is_not_shown_is_told_of_when_it_changes() {
+    let default = Config::default();
+    let told = live::secrets(&default, &default).map(|(key, _)| key);
+    let page = page();
+    let never_shown: Vec<&str> = page
+        .lines()
+        .filter(|line| line.contains("| text, never shown |") || line.contains("| a list, never shown |"))
+        .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0))
+        .collect();
+    assert!(never_shown.iter().all(|key| told.contains(key)), "{never_shown:?}");
+    // URLs are shown without their passwords.
+    let urls: usize = SOURCES.iter().map(|source| source.matches("serialize_with = \"serialize_url\"").count()).sum();
+    assert_eq!(never_shown.len() + urls, told.len());
+}
+
+#[test]
 fn bounds_that_a_setting_tells_of_are_those_that_are_enforced() {
     let ranges: BTreeMap<_, _> = bounds::ranges(&Config::default()).into_iter().map(|(key, _, low, high)| (key, (low, high))).collect();
     let sections: BTreeMap<String, Section> = SOURCES.into_iter().flat_map(sections).collect();

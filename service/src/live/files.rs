@@ -9,6 +9,7 @@ use crate::config::{Config, Sources};
 type Marks = Vec<Option<(u64, i64, i64, u64)>>;
 
 /// The files, and how they were.
+#[derive(Clone)]
 pub(super) struct Files {
     paths: Vec<PathBuf>,
     /// When they were last taken.
@@ -18,10 +19,22 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// The file of the settings, and those that hold certificates.
-    pub(super) fn new(sources: &Sources, config: &Config) -> Self {
+    /// The file of the settings, taken as it is now: to be asked before it is read, or what changes meanwhile is missed.
+    pub(super) fn of_settings(sources: &Sources) -> Self {
+        Self::taken(sources.file.iter().cloned().collect())
+    }
+
+    /// These, and those that hold certificates, which nobody has read yet.
+    pub(super) fn and_certificates(mut self, config: &Config) -> Self {
         let tls = &config.metadata.tls;
-        let paths = [&sources.file, &tls.ca, &tls.cert, &tls.key].into_iter().flatten().cloned().collect();
+        let more = Self::taken([&tls.ca, &tls.cert, &tls.key].into_iter().flatten().cloned().collect());
+        self.paths.extend(more.paths);
+        self.taken.extend(more.taken);
+        self.seen.extend(more.seen);
+        self
+    }
+
+    fn taken(paths: Vec<PathBuf>) -> Self {
         let mut files = Self { paths, taken: Marks::new(), seen: Marks::new() };
         files.look();
         files
@@ -68,7 +81,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lakefall.toml");
         std::fs::write(&path, "a").unwrap();
-        let mut files = Files::new(&Sources { file: Some(path.clone()), ..Sources::default() }, &Config::default());
+        let mut files = Files::of_settings(&Sources { file: Some(path.clone()), ..Sources::default() });
         assert!(!files.have_changed() && !files.have_changed());
         std::fs::write(&path, "ab").unwrap();
         assert!(!files.have_changed(), "somebody may still be writing it");
@@ -86,5 +99,20 @@ mod tests {
         std::fs::write(&path, "d").unwrap();
         files.look();
         assert!(!files.have_changed(), "it was taken as it is");
+    }
+
+    #[test]
+    fn certificates_are_looked_at_beside_the_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, cert] = ["lakefall.toml", "tls.crt"].map(|name| folder.path().join(name));
+        std::fs::write(&cert, "a").unwrap();
+        let mut config = Config::default();
+        config.metadata.tls.cert = Some(cert.clone());
+        let mut files = Files::of_settings(&Sources { file: Some(file.clone()), ..Sources::default() }).and_certificates(&config);
+        for path in [&cert, &file] {
+            std::fs::write(path, "ab").unwrap();
+            assert!(!files.have_changed() && files.have_changed(), "{}", path.display());
+        }
+        assert!(!files.have_changed());
     }
 }

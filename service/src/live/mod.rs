@@ -1,10 +1,10 @@
 //! The configuration of a running process: read again when the process is told to (SIGHUP), and when a file changed that it comes
-//! from. All that changed is taken or nothing is; what was built at the start and cannot change is told and left as it was. Must
-//! never end the process: a bad file leaves what was.
+//! from. All settings that changed are taken or none is; what was built at the start and cannot change is told and left as it was.
+//! Must never end the process: a bad file leaves what was, and does not keep certificates from being renewed.
 
 mod files;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -51,6 +51,8 @@ pub struct LiveConfig {
 struct Shared {
     base: Config,
     sources: Sources,
+    /// As they were when the process read them at its start.
+    files: Files,
     current: RwLock<Arc<Config>>,
     takers: Mutex<Vec<Taker>>,
 }
@@ -65,25 +67,30 @@ pub enum Reloaded {
         /// Keys that wait.
         waiting: Vec<String>,
     },
-    /// Nothing is: the process goes on with those before. An operator mends what the text says.
+    /// None is: the process goes on with those before. The files that those name were read anew all the same, and are in use unless
+    /// the text tells of them. An operator mends what it says.
     Refused(String),
 }
 
 impl LiveConfig {
     /// Reads the layers over `base`. The environment and the flags are those of the start for good; the file is read again.
     pub fn load(base: Config, sources: Sources) -> Result<Self, ConfigError> {
+        let files = Files::of_settings(&sources);
         let current = Config::load(base.clone(), &sources)?;
-        Ok(Self::of(base, sources, current))
+        let files = files.and_certificates(&current);
+        Ok(Self::of(base, sources, files, current))
     }
 
     /// Settings that never change.
     pub fn fixed(config: Config) -> Self {
-        Self::of(config.clone(), Sources::default(), config)
+        let sources = Sources::default();
+        let files = Files::of_settings(&sources);
+        Self::of(config.clone(), sources, files, config)
     }
 
-    fn of(base: Config, sources: Sources, current: Config) -> Self {
+    fn of(base: Config, sources: Sources, files: Files, current: Config) -> Self {
         let current = RwLock::new(Arc::new(current));
-        Self { shared: Arc::new(Shared { base, sources, current, takers: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { base, sources, files, current, takers: Mutex::default() }) }
     }
 
     /// What is in use.
@@ -92,7 +99,7 @@ impl LiveConfig {
     }
 
     /// From now on `taker` is shown all new settings, and takes them when all others can too. It also reads the files anew that
-    /// settings name.
+    /// settings name: so it is shown those in use once more when the new ones are refused.
     pub fn on_change(&self, taker: impl Fn(&Config) -> Result<Take, String> + Send + Sync + 'static) {
         self.shared.takers.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(taker));
     }
@@ -120,23 +127,36 @@ impl LiveConfig {
     }
 
     fn attempt(&self) -> Result<Reloaded, String> {
-        let read = Config::load(self.shared.base.clone(), &self.shared.sources).map_err(|error| error.to_string())?;
         // One at a time: held until what was looked at is in use.
         let takers = self.shared.takers.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current();
-        let next = taken_over(&before, &read);
-        // Those that change must suit those that do not.
-        next.check().map_err(|error| error.to_string())?;
-        let takes = takers.iter().map(|taker| taker(&next)).collect::<Result<Vec<Take>, String>>()?;
-        takes.into_iter().for_each(|take| take());
+        let taken = self.read(&before).and_then(|(next, read)| take(&takers, &next).map(|()| (next, read)));
+        let (next, read) = match taken {
+            Ok(taken) => taken,
+            // A certificate must not end because of a setting that another version knows.
+            Err(reason) => match take(&takers, &before) {
+                Err(also) if also != reason => return Err(format!("{reason}; {also}")),
+                _ => return Err(reason),
+            },
+        };
         let (changed, waiting) = (differences(&before, &next), differences(&next, &read));
         *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         Ok(Reloaded::Taken { changed, waiting })
     }
 
+    /// What would be in use, and all that the layers say.
+    fn read(&self, before: &Config) -> Result<(Config, Config), String> {
+        let read = Config::load(self.shared.base.clone(), &self.shared.sources).map_err(|error| error.to_string())?;
+        let next = taken_over(before, &read);
+        // Those that change must suit those that do not.
+        next.check().map_err(|error| error.to_string())?;
+        Ok((next, read))
+    }
+
     /// Reloads whenever there is a reason to, until `stop`.
     pub async fn follow(self, mut hangups: Hangups, stop: CancellationToken) {
-        let mut files = Files::new(&self.shared.sources, &self.current());
+        // Not as they are now: they may have changed while the process started.
+        let mut files = self.shared.files.clone();
         loop {
             tokio::select! {
                 () = hangups.next() => {
@@ -180,6 +200,13 @@ impl Hangups {
     }
 }
 
+/// Puts settings into use if all can take them.
+fn take(takers: &[Taker], config: &Config) -> Result<(), String> {
+    let takes = takers.iter().map(|taker| taker(config)).collect::<Result<Vec<Take>, String>>()?;
+    takes.into_iter().for_each(|take| take());
+    Ok(())
+}
+
 /// The settings in use once those of `read` that may change are taken over.
 fn taken_over(current: &Config, read: &Config) -> Config {
     let mut next = current.clone();
@@ -191,19 +218,33 @@ fn taken_over(current: &Config, read: &Config) -> Config {
     next
 }
 
-/// Keys whose values differ. Secrets are not shown, so they are told of without their key.
+/// Keys whose values differ, in order.
 fn differences(one: &Config, other: &Config) -> Vec<String> {
-    if one == other {
-        return Vec::new();
-    }
     let of = |config: &Config| {
         let mut found = BTreeMap::new();
         flatten("", &serde_json::to_value(config).unwrap_or_default(), &mut found);
         found
     };
-    let (one, other) = (of(one), of(other));
-    let differ: Vec<String> = one.iter().filter(|(key, value)| other.get(*key) != Some(*value)).map(|(key, _)| key.clone()).collect();
-    if differ.is_empty() { vec!["a secret".to_owned()] } else { differ }
+    let (shown, others) = (of(one), of(other));
+    let differ = shown.into_iter().filter(|(key, value)| others.get(key) != Some(value)).map(|(key, _)| key);
+    let secret = secrets(one, other).into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned());
+    // A secret that was not set before differs in what is shown as well.
+    differ.chain(secret).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Settings that are not shown, or not all of them, and whether they differ.
+pub(crate) fn secrets(one: &Config, other: &Config) -> [(&'static str, bool); 9] {
+    [
+        ("metadata.url", one.metadata.url != other.metadata.url),
+        ("metadata.token", one.metadata.token != other.metadata.token),
+        ("metadata.postgres.password", one.metadata.postgres.password != other.metadata.postgres.password),
+        ("store.url", one.store.url != other.store.url),
+        ("store.secret_access_key", one.store.secret_access_key != other.store.secret_access_key),
+        ("receipts.key", one.receipts.key != other.receipts.key),
+        ("receipts.previous", one.receipts.previous != other.receipts.previous),
+        ("telemetry.endpoint", one.telemetry.endpoint != other.telemetry.endpoint),
+        ("telemetry.headers", one.telemetry.headers != other.telemetry.headers),
+    ]
 }
 
 fn flatten(prefix: &str, value: &Value, found: &mut BTreeMap<String, Value>) {
@@ -278,18 +319,45 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(live.reload(), Reloaded::Refused(_)), "no file is as good as any");
-        assert_eq!((shown.load(Ordering::Relaxed), taken.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!((shown.load(Ordering::Relaxed), taken.load(Ordering::Relaxed)), (5, 5), "those in use, each time");
         assert_eq!(live.current(), before);
+    }
+
+    #[test]
+    fn certificates_are_read_anew_though_the_settings_are_refused() {
+        let (_folder, path, live) = of_a_file("");
+        let levels = Arc::new(Mutex::new(Vec::new()));
+        let read = Arc::clone(&levels);
+        // As one that reads what the settings name; another refuses the new ones, or nobody does and they are bad in themselves.
+        live.on_change(move |config| {
+            let (read, level) = (Arc::clone(&read), config.log.level.clone());
+            Ok(Box::new(move || read.lock().unwrap().push(level)))
+        });
+        live.on_change(|config| if config.log.level == "loud" { Err("loud is no level".to_owned()) } else { Ok(Box::new(|| {})) });
+        for bad in ["[log]\nlevel = 'loud'\n", "[log]\nlevle = 'debug'\n"] {
+            std::fs::write(&path, bad).unwrap();
+            assert!(matches!(live.reload(), Reloaded::Refused(_)), "{bad:?} is taken");
+        }
+        assert_eq!(*levels.lock().unwrap(), ["info", "info"]);
+    }
+
+    #[test]
+    fn what_changes_between_the_first_reading_and_the_first_look_is_seen() {
+        let (_folder, path, live) = of_a_file("");
+        std::fs::write(&path, "[log]\nlevel = 'debug'\n").unwrap();
+        let mut files = live.shared.files.clone();
+        assert!(!files.have_changed() && files.have_changed());
     }
 
     #[test]
     fn when_one_refuses_none_takes() {
         let (_folder, path, live) = of_a_file("");
         let (shown, taken) = counted(&live);
-        live.on_change(|config| Err(format!("{} is no level", config.log.level)));
-        std::fs::write(&path, "[log]\nlevel = 'loud'\n").unwrap();
-        assert_eq!(live.reload(), Reloaded::Refused("loud is no level".to_owned()));
-        assert_eq!((shown.load(Ordering::Relaxed), taken.load(Ordering::Relaxed)), (1, 0));
+        live.on_change(|_| Err("there is no certificate".to_owned()));
+        std::fs::write(&path, "[log]\nlevel = 'debug'\n").unwrap();
+        assert_eq!(live.reload(), Reloaded::Refused("there is no certificate".to_owned()));
+        // The new ones, and those in use.
+        assert_eq!((shown.load(Ordering::Relaxed), taken.load(Ordering::Relaxed)), (2, 0));
         assert_eq!(live.current().log.level, "info");
     }
 
@@ -321,6 +389,14 @@ mod tests {
         one.receipts.key = Some(Secret::new("a".repeat(32)));
         let mut other = one.clone();
         other.receipts.key = Some(Secret::new("b".repeat(32)));
-        assert_eq!(differences(&one, &other), ["a secret"]);
+        assert_eq!(differences(&one, &other), ["receipts.key"]);
+        // Beside others; and where only a part is not shown.
+        other.http.drain_ms += 1;
+        one.metadata.url = Some("postgres://me:one@db/x".to_owned());
+        other.metadata.url = Some("postgres://me:two@db/x".to_owned());
+        assert_eq!(differences(&one, &other), ["http.drain_ms", "metadata.url", "receipts.key"]);
+        assert_eq!(differences(&one, &one.clone()), Vec::<String>::new());
+        one.receipts.key = None;
+        assert_eq!(differences(&one, &other), ["http.drain_ms", "metadata.url", "receipts.key"], "once each");
     }
 }
