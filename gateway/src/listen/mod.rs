@@ -59,6 +59,8 @@ const HEADERS: usize = 100;
 const STREAMS: u32 = 256;
 /// Streams that a client may reset while we work on them, before the connection is closed (CVE-2023-44487).
 const RESETS: usize = 64;
+/// After a failed accept.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Between two looks whether a stop still has a connection to wait for.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -91,9 +93,13 @@ pub async fn serve(
         let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => {
-                // Out of file descriptors, most likely: wait for some to be closed.
+                // Out of file descriptors, most likely: wait for some to be closed. A stop does not wait for that: as long as each
+                // accept fails at once, it is never looked at above.
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::select! {
+                    () = tokio::time::sleep(PAUSE) => {}
+                    () = &mut drained => break,
+                }
                 continue;
             }
         };

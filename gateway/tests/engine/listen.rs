@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use lakefall_gateway::listen::{ListenConfig, serve};
 use lakefall_service::Tasks;
+use lakefall_service::net::Listener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -231,6 +232,27 @@ async fn a_connection_that_comes_during_a_stop_is_served_while_others_are_open()
     // The idle one is closed when its time is over.
     assert_eq!(idle.rest().await, "");
     timeout(FOREVER, listening.serving).await.expect("serving does not end").unwrap().unwrap();
+}
+
+/// As when there are no file descriptors left.
+struct Exhausted;
+
+impl Listener for Exhausted {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> std::io::Result<TcpStream> {
+        Err(std::io::Error::other("too many open files"))
+    }
+}
+
+#[tokio::test]
+async fn a_stop_ends_although_no_connection_can_be_accepted() {
+    let stop = CancellationToken::new();
+    let config = ListenConfig { idle_drain: SHORT, ..patient() };
+    let serving = tokio::spawn(serve(Exhausted, Router::new(), config, Tasks::new(), stop.clone()));
+    tokio::task::yield_now().await;
+    stop.cancel();
+    timeout(FOREVER, serving).await.expect("serving does not end").unwrap().unwrap();
 }
 
 #[tokio::test]

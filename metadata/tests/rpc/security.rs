@@ -9,7 +9,7 @@ use lakefall_queue::error::Outcome;
 use lakefall_queue::ledger::{Answer, Query};
 use lakefall_service::{Secret, Tasks, system_ambient};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tonic::{Code, Request};
 
@@ -126,6 +126,23 @@ async fn certificates_are_checked_on_both_sides() {
             assert!(told.outcome() == Outcome::NotApplied && told.to_string().contains("metadata.tls"), "{told}");
         }
     }
+}
+
+#[tokio::test]
+async fn callers_that_say_nothing_do_not_shut_out_others() {
+    lakefall_service::rlimit::raise_open_files();
+    let mut world = World::alone();
+    (world.server, world.client) = tls(&Authority::new(), true);
+    world.scheme = "https";
+    let replica = world.replica().await;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(TcpStream::connect(replica.listens).await.unwrap());
+    }
+    // Sooner than their handshakes are given up.
+    let asked = async { world.client(&[&replica]).await.query(ShardId(0), Query::Position).await };
+    let answered = tokio::time::timeout(Duration::from_secs(4), asked).await;
+    assert!(matches!(answered, Ok(Ok(Answer::Position(_)))), "{answered:?}");
 }
 
 #[tokio::test]

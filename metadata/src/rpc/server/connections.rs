@@ -16,10 +16,8 @@ use tonic::transport::server::Connected;
 
 use super::certificate::Certificate;
 
-/// Connections at the same time; more wait in the kernel's queue.
+/// Connections at the same time, with those in their handshake; more wait in the kernel's queue.
 const CONNECTIONS: usize = 4_096;
-/// Handshakes at the same time; more wait likewise.
-const HANDSHAKES: usize = 256;
 /// After a failed accept, as for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -50,7 +48,8 @@ pub(super) fn accept<L: Listener>(listener: L, certificate: Option<Certificate>)
             Some(Ok(Connection { stream, _place: place }))
         }
     };
-    accept_plain(listener).map(encrypted).buffer_unordered(HANDSHAKES).filter_map(ready)
+    // With a lower bound on handshakes, so many callers that say nothing would shut out all others.
+    accept_plain(listener).map(encrypted).buffer_unordered(CONNECTIONS).filter_map(ready)
 }
 
 fn accept_plain<L: Listener>(listener: L) -> impl Stream<Item = io::Result<(L::Stream, OwnedSemaphorePermit)>> {
