@@ -105,11 +105,12 @@ impl Hpa {
         next
     }
 
-    /// No faster than the policies allow; where there are several, the one that allows most.
+    /// No faster than the policies allow; where there are several, the one that allows most. They count from what their period began
+    /// with, which all changes in it tell, in both directions (`calculateScaleUpLimitWithScalingRules` and its counterpart).
     fn paced(&self, now: f64, current: u32, wanted: u32) -> u32 {
         let grows = wanted > current;
         let changed = |policy: &Policy| -> i64 {
-            let in_period = self.changes.iter().filter(|(at, by)| *at > now - policy.period_seconds && (*by > 0) == grows);
+            let in_period = self.changes.iter().filter(|(at, _)| *at > now - policy.period_seconds);
             in_period.map(|(_, by)| *by).sum()
         };
         let bound = |policy: &Policy| {
@@ -120,9 +121,9 @@ impl Hpa {
         if wanted == current {
             current
         } else if grows {
-            wanted.min(self.up.policies.iter().map(bound).fold(0.0, f64::max) as u32)
+            wanted.min((self.up.policies.iter().map(bound).fold(0.0, f64::max) as u32).max(current))
         } else {
-            wanted.max(self.down.policies.iter().map(bound).fold(f64::INFINITY, f64::min) as u32)
+            wanted.max((self.down.policies.iter().map(bound).fold(f64::INFINITY, f64::min) as u32).min(current))
         }
     }
 
@@ -217,6 +218,21 @@ mod tests {
         assert!(when[0] > 300.0 && when[1] - when[0] >= 60.0, "{when:?}");
         assert_eq!(hpa.decide(1_000.0, 2, &[reading(150.0)]), 3);
         assert_eq!(hpa.turns(), 1);
+    }
+
+    #[test]
+    fn a_policy_counts_from_what_its_period_began_with_in_both_directions() {
+        let changed = |changes: &[(f64, i64)]| Hpa { changes: changes.to_vec(), ..hpa() };
+        // One went: another goes when a minute is over, and growth counts from the four that there were.
+        let shrunk = changed(&[(0.0, -1)]);
+        assert_eq!((shrunk.paced(59.0, 3, 1), shrunk.paced(60.0, 3, 1)), (3, 2));
+        assert_eq!((shrunk.paced(29.0, 3, 10), shrunk.paced(30.0, 3, 10)), (8, 6));
+        // Two came: they may go at once, and one more.
+        let grown = changed(&[(0.0, 2)]);
+        assert_eq!((grown.paced(59.0, 4, 0), grown.paced(60.0, 4, 0)), (1, 3));
+        assert_eq!((grown.paced(29.0, 4, 10), grown.paced(30.0, 4, 10)), (4, 8));
+        // Up and down again is nothing.
+        assert_eq!(changed(&[(0.0, 2), (15.0, -2)]).paced(29.0, 2, 10), 4);
     }
 
     #[test]
