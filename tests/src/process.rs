@@ -119,7 +119,7 @@ impl Process {
         answer.is_ok_and(|answer| answer.status() == 200)
     }
 
-    /// What it told under a name: `http://127.0.0.1:port`.
+    /// What it told under a name: `http://127.0.0.1:port`, or `https` where it is encrypted.
     pub fn address(&self, name: &str) -> &str {
         self.addresses.get(name).unwrap_or_else(|| panic!("{} was never started, or tells no {name}", self.name))
     }
@@ -265,7 +265,7 @@ fn lines_of(stdout: std::process::ChildStdout) -> mpsc::Receiver<String> {
 
 fn address(line: &str, name: &str) -> Option<String> {
     let rest = line.trim_start().strip_prefix(name)?.trim_start();
-    rest.starts_with("http://").then(|| rest.split_whitespace().next().unwrap().to_owned())
+    ["http://", "https://"].iter().any(|scheme| rest.starts_with(scheme)).then(|| rest.split_whitespace().next().unwrap().to_owned())
 }
 
 /// The executable without the settings of whoever runs the tests: their `LAKEFALL_*` and `AWS_*` variables would be its own.

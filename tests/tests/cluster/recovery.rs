@@ -85,7 +85,7 @@ fn seen(rows: Vec<Row>) -> Vec<(u64, String)> {
 }
 
 /// Whether all of a topic is in Parquet files.
-async fn is_rolled(client: &Client, topic: &str) -> bool {
+pub(super) async fn is_rolled(client: &Client, topic: &str) -> bool {
     let listed: Value = client.get(&format!("/v1/topics/{topic}/objects?limit=1000")).await.unwrap().ok().json();
     let objects = listed["items"].as_array().unwrap();
     !objects.is_empty() && objects.iter().all(|object| object["level"] == "parquet")
