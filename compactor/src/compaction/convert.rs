@@ -71,8 +71,15 @@ impl<'a> Conversion<'a> {
     /// the count of those inputs.
     pub(super) async fn file(&mut self) -> Result<Result<Made, usize>, CompactError> {
         let most = if self.recipe.large { 2 * FILE } else { FILE };
-        let options = Options { typed: self.recipe.typed.clone(), gaps: self.recipe.gaps, room: most + most / 4, ..Options::default() };
-        let writer = ParquetWriter::new(self.recipe.topic.id, self.partition.partition, options).map_err(defect)?;
+        let Recipe { topic, typed, gaps, .. } = self.recipe;
+        let options = Options {
+            typed: typed.clone(),
+            gaps: *gaps,
+            topic_created: Some(topic.created_at),
+            room: most + most / 4,
+            ..Options::default()
+        };
+        let writer = ParquetWriter::new(topic.id, self.partition.partition, options).map_err(defect)?;
         let mut desk = Desk { writer, latest: self.recipe.latest.clone(), hash: ChainHash::new(), cleaned: 0 };
         let mut inputs = 0;
         while let Some(chunk) = self.next.take() {

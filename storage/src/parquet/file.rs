@@ -81,6 +81,11 @@ impl ParquetFile {
         self.footer.topic
     }
 
+    /// When their topic was created; `None` in files of programs that did not write it down.
+    pub fn topic_created(&self) -> Option<Timestamp> {
+        self.footer.topic_created
+    }
+
     /// Of which partition.
     pub fn partition(&self) -> PartitionIndex {
         self.footer.partition

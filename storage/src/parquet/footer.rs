@@ -1,12 +1,13 @@
 //! What Lakefall says of a file in Parquet's key-value metadata.
 
-use lakefall_queue::{Offset, PartitionIndex, TopicId};
+use lakefall_queue::{Offset, PartitionIndex, Timestamp, TopicId};
 use parquet::file::metadata::KeyValue;
 
 use super::{ChainDigest, ParquetError, VERSION};
 
 const FORMAT: &str = "lakefall.format";
 const TOPIC: &str = "lakefall.topic";
+const TOPIC_CREATED: &str = "lakefall.topic_created_ms";
 const PARTITION: &str = "lakefall.partition";
 const FIRST_OFFSET: &str = "lakefall.first_offset";
 const LAST_OFFSET: &str = "lakefall.last_offset";
@@ -20,6 +21,8 @@ const COLUMN_CRC32C: &str = "lakefall.crc32c.columns";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Footer {
     pub(super) topic: TopicId,
+    /// When the topic was created: with its number it tells the topic from all others that ever were. None in older files.
+    pub(super) topic_created: Option<Timestamp>,
     pub(super) partition: PartitionIndex,
     pub(super) first: Offset,
     pub(super) last: Offset,
@@ -53,7 +56,8 @@ impl Footer {
         ];
         let optional = [(DATA_CRC32C, &self.data_checksums), (COLUMN_CRC32C, &self.column_checksums)];
         let optional = optional.into_iter().filter(|(_, of)| !of.is_empty()).map(|(key, of)| (key, checksums_text(of)));
-        pairs.into_iter().chain(optional).map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect()
+        let created = self.topic_created.map(|at| (TOPIC_CREATED, at.as_millis().to_string()));
+        pairs.into_iter().chain(created).chain(optional).map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect()
     }
 
     /// Reads the pairs; others among them are somebody else's.
@@ -62,6 +66,7 @@ impl Footer {
         let text = |key: &str| find(key).ok_or_else(|| ParquetError::Corrupt(format!("its metadata lack {key}")));
         let footer = Self {
             topic: TopicId(number(text(TOPIC)?)?),
+            topic_created: find(TOPIC_CREATED).map(number).transpose()?.map(Timestamp::from_millis),
             partition: PartitionIndex(number(text(PARTITION)?)?),
             first: Offset(number(text(FIRST_OFFSET)?)?),
             last: Offset(number(text(LAST_OFFSET)?)?),

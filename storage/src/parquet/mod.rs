@@ -37,6 +37,7 @@
 //! |---|---|
 //! | `lakefall.format` | `1` |
 //! | `lakefall.topic` | topic id |
+//! | `lakefall.topic_created_ms` | when the topic was created (since 1970): tells it from one of the same id in a ledger that was lost; optional |
 //! | `lakefall.partition` | partition |
 //! | `lakefall.first_offset`, `lakefall.last_offset` | offsets |
 //! | `lakefall.records` | their count; less than the offsets' span where some are missing |

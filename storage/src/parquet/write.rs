@@ -30,13 +30,15 @@ pub struct Options {
     pub typed: Option<TypedColumns>,
     /// Offsets may be missing: where only the last record of each key is kept.
     pub gaps: bool,
+    /// When the topic was created. Without it, a ledger that was lost cannot be told that the file is this topic's.
+    pub topic_created: Option<Timestamp>,
     /// About how many bytes the file may become: room that is taken at once need not be moved. Costs address space only.
     pub room: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { zstd_level: 1, typed: None, gaps: false, room: 0 }
+        Self { zstd_level: 1, typed: None, gaps: false, topic_created: None, room: 0 }
     }
 }
 
@@ -77,6 +79,7 @@ struct Seen {
 /// Takes the records of one partition in the order of their offsets, without gaps unless told otherwise.
 pub struct ParquetWriter {
     topic: TopicId,
+    topic_created: Option<Timestamp>,
     partition: PartitionIndex,
     schema: SchemaRef,
     typed: Option<TypedColumns>,
@@ -108,6 +111,7 @@ impl ParquetWriter {
         let inner = ArrowWriter::try_new_with_options(Vec::with_capacity(options.room), schema.clone(), settings).map_err(unwritable)?;
         Ok(Self {
             topic,
+            topic_created: options.topic_created,
             partition,
             schema,
             typed: options.typed,
@@ -157,6 +161,7 @@ impl ParquetWriter {
         let records = self.records();
         let footer = Footer {
             topic: self.topic,
+            topic_created: self.topic_created,
             partition: self.partition,
             first: seen.first,
             last: seen.last,

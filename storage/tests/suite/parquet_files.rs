@@ -73,6 +73,15 @@ fn small(count: usize) -> Vec<StoredRecord> {
 }
 
 #[test]
+fn a_file_says_when_its_topic_was_created_if_it_was_told() {
+    let created = Timestamp::from_millis(BASE - 1);
+    let told = write(&small(10), Options { topic_created: Some(created), ..Options::default() });
+    assert_eq!(open(&told.bytes).unwrap().topic_created(), Some(created));
+    assert_eq!(verify(&told.bytes, Some(told.hash)).unwrap().file.topic(), TOPIC);
+    assert_eq!(open(&plain(&small(10)).bytes).unwrap().topic_created(), None);
+}
+
+#[test]
 fn every_shape_of_record_comes_back_and_the_file_says_what_it_holds() {
     let records = every_shape();
     let written = plain(&records);
