@@ -152,6 +152,11 @@ impl TopicId {
     pub fn shard(self) -> ShardId {
         ShardId((self.0 >> Self::COUNTER_BITS) as u32)
     }
+
+    /// As which of its shard's topics it was created.
+    pub fn counter(self) -> u64 {
+        self.0 & ((1 << Self::COUNTER_BITS) - 1)
+    }
 }
 
 impl fmt::Display for TopicId {

@@ -13,7 +13,7 @@ use lakefall_queue::id::{Epoch, JournalSeq};
 use lakefall_queue::ledger::{
     Atom, Classified, Command, DedupClaim, JournalEntry, LayoutRun, Mark, NewExtent, ObjectLevel, ProposedExtent, PutQueue,
     ReceiveMessages, RetiredExtent, SchemaCommand, SeekQueue, SegmentCommit, SettleAction, SettleItem, SettleMessages, Slice,
-    SliceCondition, Swap, SwapPart, Want,
+    SliceCondition, Swap, SwapPart, TakeBack, TakenFile, TakenPartition, Want,
 };
 use lakefall_queue::queue::{Binding, DeadLetter, Match, Ordering, Overflow, QueueConfig, QueueStart, Retry};
 use lakefall_queue::schema::{Compatibility, SchemaText, SchemaType};
@@ -345,6 +345,30 @@ fn version_1_swap() -> JournalEntry {
     JournalEntry { shard: ShardId(3), seq: JournalSeq(1_000_004), epoch: Epoch(9), time: AT, commands }
 }
 
+/// What came with taking topics back.
+fn version_1_take_back() -> JournalEntry {
+    let file = |base, n: u128| TakenFile {
+        object: SegmentId::mint(AT, n << 64),
+        base_offset: Offset(base),
+        records: 3,
+        length: 900,
+        first_timestamp: AT,
+        max_timestamp: AT.plus(Duration::from_secs(1)),
+        appended_at: AT.plus(Duration::from_secs(2)),
+    };
+    let partition = |index, files| TakenPartition { partition: PartitionIndex(index), files };
+    let taken = TakeBack {
+        namespace: NamespaceName::new("acme").unwrap(),
+        name: TopicName::new("orders").unwrap(),
+        topic: TopicId::new(ShardId(3), 7),
+        created_at: AT,
+        config: TopicConfig { partitions: 3, cleanup: Cleanup::Compact, ..TopicConfig::default() },
+        partitions: vec![partition(0, vec![file(100, 1), file(103, 2)]), partition(2, Vec::new())],
+    };
+    let commands = vec![Command::TakeBack(Box::new(taken))];
+    JournalEntry { shard: ShardId(3), seq: JournalSeq(1_000_006), epoch: Epoch(9), time: AT, commands }
+}
+
 #[test]
 fn the_frozen_journal_entries_of_version_1_decode_to_the_same_commands_and_back() {
     let samples = [
@@ -354,6 +378,7 @@ fn the_frozen_journal_entries_of_version_1_decode_to_the_same_commands_and_back(
         ("journal_entry_v1_swap.hex", version_1_swap()),
         ("journal_entry_v1_schemas.hex", version_1_schemas()),
         ("journal_entry_v1_usage.hex", version_1_usage()),
+        ("journal_entry_v1_take_back.hex", version_1_take_back()),
     ];
     for (file, entry) in samples {
         let path = frozen(file);
@@ -405,7 +430,8 @@ fn reports_that_stand_nowhere_among_the_commands_are_refused() {
 /// A new command must be added to the sample: this match does not compile without it.
 #[test]
 fn the_sample_has_one_of_each_command() {
-    let mut found: Vec<u32> = [version_1(), version_1_queues(), version_1_swap(), version_1_schemas(), version_1_usage()]
+    let entries = [version_1(), version_1_queues(), version_1_swap(), version_1_schemas(), version_1_usage(), version_1_take_back()];
+    let mut found: Vec<u32> = entries
         .iter()
         .flat_map(|entry| &entry.commands)
         .map(|command| match command {
@@ -430,9 +456,10 @@ fn the_sample_has_one_of_each_command() {
             Command::Claim(_) | Command::Unclaim { .. } => 0,
             Command::Schema(_) => 18,
             Command::ReportUsage(_) => 19,
+            Command::TakeBack(_) => 20,
         })
         .collect();
     found.sort_unstable();
     found.dedup();
-    assert_eq!(found, (1..=19).collect::<Vec<_>>());
+    assert_eq!(found, (1..=20).collect::<Vec<_>>());
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::compaction::codec as compaction;
 use super::rows::proto;
 use super::{Atom, Command, DedupClaim, LayoutRun, ProposedExtent, RetiredExtent, SegmentCommit, Slice, SliceCondition};
-use super::{lenient, queue_codec, schema_codec, usage_codec};
+use super::{lenient, queue_codec, schema_codec, take_back, usage_codec};
 use crate::error::Error;
 use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, QueueName, SegmentId, TopicId, TopicName};
 use crate::time::Timestamp;
@@ -162,6 +162,7 @@ pub(super) fn command_to_proto(command: &Command) -> proto::Command {
         }
         Command::Schema(command) => Kind::Schema(schema_codec::command_to_proto(command)),
         Command::ReportUsage(report) => Kind::ReportUsage(usage_codec::report_to_proto(report)),
+        Command::TakeBack(taken) => Kind::TakeBack(take_back::to_proto(taken)),
         Command::RefuseSegments { segments } => {
             Kind::RefuseSegments(proto::RefuseSegments { segments: segments.iter().copied().map(uuid_bytes).collect() })
         }
@@ -230,6 +231,7 @@ pub(super) fn command_from_proto(wire: proto::Command) -> Decoded<Command> {
         Kind::Unclaim(w) => Command::Unclaim { worker: hash(&w.worker)?, works: w.works.iter().map(compaction::work_from_proto).collect() },
         Kind::Schema(w) => Command::Schema(Box::new(schema_codec::command_from_proto(w)?)),
         Kind::ReportUsage(w) => Command::ReportUsage(Box::new(usage_codec::report_from_proto(w)?)),
+        Kind::TakeBack(w) => Command::TakeBack(Box::new(take_back::from_proto(w)?)),
     })
 }
 

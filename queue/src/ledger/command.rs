@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::compaction::{ClaimWork, Swap, Work};
 use super::queues::{PutQueue, ReceiveMessages, Received, SeekQueue, SettleMessages, SettledRun};
 use super::schemas::{SchemaCommand, SchemaReply};
+use super::take_back::TakeBack;
 use crate::error::Error;
 use crate::id::{CursorName, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, TopicId, TopicName};
 use crate::queue::Queue;
@@ -62,6 +63,8 @@ pub enum Command {
     Schema(Box<SchemaCommand>),
     /// Counts what a process saw used; a second one of the same number counts nothing.
     ReportUsage(Box<UsageReport>),
+    /// Creates a topic as a lost ledger had it, over the Parquet files that are left of it.
+    TakeBack(Box<TakeBack>),
 }
 
 /// A segment that is stored, and what it proposes.
@@ -175,7 +178,7 @@ pub struct RetiredExtent {
 pub enum Reply {
     /// To `PutNamespace`: the flag tells whether it was created.
     Namespace(Namespace, bool),
-    /// To `PutTopic`: the flag tells whether it was created.
+    /// To `PutTopic` and `TakeBack`: the flag tells whether it was created.
     Topic(Topic, bool),
     /// To `PutCursor`.
     Cursor(Cursor),

@@ -1,7 +1,7 @@
 //! Under which keys objects are kept.
 
 use super::{Extent, ObjectLevel};
-use crate::id::{NamespaceName, SegmentId, TopicName};
+use crate::id::{NamespaceName, Offset, SegmentId, TopicName};
 
 /// The folder of everything that other programs may read as tables.
 pub const TABLES: &str = "tables/";
@@ -27,19 +27,53 @@ pub fn table_folder(namespace: &NamespaceName, topic: &TopicName) -> String {
 
 /// The object that a Parquet file's key is of; `None` for keys of anything else.
 pub fn parquet_id(key: &str) -> Option<SegmentId> {
-    let name = key.strip_prefix(TABLES)?.rsplit_once('/')?.1.strip_suffix(".parquet")?;
+    let (_, name) = key.strip_prefix(TABLES)?.rsplit_once('/')?;
+    parts_of(name).map(|(.., id)| id)
+}
+
+/// What the key of a Parquet file tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParquetKey {
+    /// The topic's namespace.
+    pub namespace: NamespaceName,
+    /// The topic.
+    pub topic: TopicName,
+    /// The first offset of its extent.
+    pub first: Offset,
+    /// The last one.
+    pub last: Offset,
+    /// The object.
+    pub object: SegmentId,
+}
+
+impl ParquetKey {
+    /// Reads a key; `None` for what is not where a topic's files are.
+    pub fn read(key: &str) -> Option<Self> {
+        let mut parts = key.strip_prefix(TABLES)?.split('/');
+        let (namespace, topic, _day, name) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        if parts.next().is_some() {
+            return None;
+        }
+        let (first, last, object) = parts_of(name)?;
+        let (first, last) = (Offset(first.parse().ok()?), Offset(last.parse().ok()?));
+        Some(Self { namespace: NamespaceName::new(namespace).ok()?, topic: TopicName::new(topic).ok()?, first, last, object })
+    }
+}
+
+/// First and last offset, as digits, and the object, of a Parquet file's name.
+fn parts_of(name: &str) -> Option<(&str, &str, SegmentId)> {
+    let name = name.strip_suffix(".parquet")?;
     let (offsets, id) = name.split_at_checked(name.len().checked_sub(36)?)?;
     let (first, last) = offsets.strip_suffix('-')?.split_once('-')?;
     let digits = |text: &str| text.len() == 20 && text.bytes().all(|b| b.is_ascii_digit());
     let parsed = SegmentId(id.parse().ok()?);
     // Other spellings of the same id are other keys.
-    (digits(first) && digits(last) && parsed.to_string() == id).then_some(parsed)
+    (digits(first) && digits(last) && parsed.to_string() == id).then_some((first, last, parsed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::Offset;
     use crate::time::Timestamp;
 
     fn extent(level: ObjectLevel) -> Extent {
@@ -66,6 +100,8 @@ mod tests {
             format!("tables/default/flights/date=2024-10-04/00000000000000000007-00000000000000000009-{}.parquet", extent.object);
         assert_eq!(key, expected);
         assert_eq!(parquet_id(&key), Some(extent.object));
+        let read = ParquetKey { namespace, topic, first: Offset(7), last: Offset(9), object: extent.object };
+        assert_eq!(ParquetKey::read(&key), Some(read));
     }
 
     #[test]
@@ -89,6 +125,9 @@ mod tests {
             "tables/é".to_owned(),
         ] {
             assert_eq!(parquet_id(&key), None, "{key}");
+            assert_eq!(ParquetKey::read(&key), None, "{key}");
         }
+        let elsewhere = format!("tables/a/b/c/date=2024-10-04/00000000000000000007-00000000000000000009-{id}.parquet");
+        assert_eq!((parquet_id(&elsewhere), ParquetKey::read(&elsewhere)), (Some(id), None));
     }
 }

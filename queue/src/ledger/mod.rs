@@ -33,6 +33,7 @@ mod reply_codec;
 mod rows;
 mod schema_codec;
 mod schemas;
+mod take_back;
 mod topics;
 mod usage;
 mod usage_codec;
@@ -52,6 +53,7 @@ pub use query::{Answer, JournalPosition, Located, Query, Reclaimable};
 pub use queues::*;
 pub use rows::{Checkpoint, Row, RowKey, ShardRow, proto};
 pub use schemas::{SchemaAnswer, SchemaCommand, SchemaQuery, SchemaReply};
+pub use take_back::{TakeBack, TakenFile, TakenPartition};
 pub use usage::{UsageAnswer, UsageQuery};
 pub use windows::IDEMPOTENCY_WINDOW;
 
@@ -211,6 +213,7 @@ impl Ledger {
             Command::Unclaim { worker, works } => self.unclaim(*worker, works),
             Command::Schema(command) => self.change_schemas(command, now),
             Command::ReportUsage(report) => self.report_usage(report, now),
+            Command::TakeBack(taken) => self.take_back(taken, now).into(),
         }
     }
 

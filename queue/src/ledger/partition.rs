@@ -54,6 +54,18 @@ pub(crate) struct Recents {
 }
 
 impl Partition {
+    /// One that begins with Parquet files of before, which follow each other, and holds nothing else yet.
+    pub(crate) fn taken_back(files: &[Extent]) -> Self {
+        let Some(base) = files.first().map(|file| file.base_offset) else { return Self::default() };
+        let mut partition = Self { log_start: base, next: base, retired: base, persisted: base, handed: base, ..Self::default() };
+        files.iter().for_each(|file| partition.push(*file));
+        let next = partition.next;
+        let state = partition.compaction.get_or_insert_default();
+        (state.settled, state.merged, state.rolled, state.small) = (base, next, next, files.len() as u32);
+        state.note_end(next);
+        partition
+    }
+
     /// The first offset whose extent is in memory.
     pub fn first_recent(&self) -> Offset {
         self.oldest_recent().map_or(self.next, |extent| extent.base_offset)

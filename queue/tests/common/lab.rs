@@ -224,6 +224,7 @@ impl Lab {
             Command::ForgetObjects { objects } => self.compare_forget(objects, applied.changed),
             Command::Swap(swap) => self.compare_swap(swap, applied),
             Command::Claim(_) | Command::Unclaim { .. } => panic!("claims have tests of their own"),
+            Command::TakeBack(_) => panic!("what is taken back has tests of its own"),
             Command::PutQueue(_)
             | Command::DeleteQueue { .. }
             | Command::SeekQueue(_)

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use lakefall_queue::ledger::{
-    Answer, Claim, ClaimWork, Command, Compactable, CompactablePartition, NewExtent, ObjectLevel, Query, Swap, SwapPart, Work,
+    Answer, Claim, ClaimWork, Command, Compactable, CompactablePartition, NewExtent, ObjectLevel, Query, Swap, SwapPart, TakeBack,
+    TakenFile, TakenPartition, Work,
 };
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 
-use super::{offset, partition, retired, segment, timestamp, topic_id};
+use super::{config, namespace_name, offset, partition, retired, segment, timestamp, topic_id, topic_name};
 
 pub(crate) fn level() -> impl Strategy<Value = ObjectLevel> {
     prop_oneof![Just(ObjectLevel::Segment), Just(ObjectLevel::Merged), Just(ObjectLevel::Parquet)]
@@ -30,6 +31,25 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn taken_file()(
+        object in segment(), base_offset in offset(), (records, length) in any::<(u32, u32)>(), first_timestamp in timestamp(),
+        max_timestamp in timestamp(), appended_at in timestamp()
+    ) -> TakenFile {
+        TakenFile { object, base_offset, records, length, first_timestamp, max_timestamp, appended_at }
+    }
+}
+
+prop_compose! {
+    fn taken()(
+        namespace in namespace_name(), name in topic_name(), topic in topic_id(), created_at in timestamp(), config in config(),
+        partitions in vec((partition(), vec(taken_file(), 0..3)), 0..3)
+    ) -> TakeBack {
+        let partitions = partitions.into_iter().map(|(partition, files)| TakenPartition { partition, files }).collect();
+        TakeBack { namespace, name, topic, created_at, config, partitions }
+    }
+}
+
 pub(crate) fn command() -> impl Strategy<Value = Command> {
     let swap = (segment(), any::<u64>(), level(), of(".{1,30}"), vec(part(), 0..3)).prop_map(|(object, size, level, key, parts)| {
         Command::Swap(Box::new(Swap { object, size, level, key: key.map(Into::into), parts }))
@@ -37,7 +57,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
     let claim = (any::<u128>(), 0_u64..1 << 40, vec(work(), 0..4))
         .prop_map(|(worker, lease_ms, works)| Command::Claim(ClaimWork { worker, lease: Duration::from_millis(lease_ms), works }));
     let unclaim = (any::<u128>(), vec(work(), 0..4)).prop_map(|(worker, works)| Command::Unclaim { worker, works });
-    prop_oneof![swap, claim, unclaim]
+    prop_oneof![swap, claim, unclaim, taken().prop_map(|taken| Command::TakeBack(Box::new(taken)))]
 }
 
 pub(crate) fn query() -> impl Strategy<Value = Query> {

@@ -46,7 +46,8 @@ pub(super) fn is_repeatable(command: &Command) -> bool {
         | Command::DeleteQueue { .. }
         | Command::SeekQueue(_)
         | Command::PutCursor { .. }
-        | Command::DeleteCursor { .. } => false,
+        | Command::DeleteCursor { .. }
+        | Command::TakeBack(_) => false,
     }
 }
 
