@@ -178,7 +178,8 @@ impl Cluster {
         let mut command = tokio::process::Command::from(command());
         let store = format!("s3://{}/lake", self.bucket);
         command.args(arguments).args(["--store", &store, "--database", &postgres.url_for(&self.database)]);
-        command.envs(self.store_env(self.s3.endpoint())).current_dir(self.home.path()).kill_on_drop(true);
+        command.envs(self.store_env(self.s3.endpoint())).env("LAKEFALL_METADATA__TOKEN", TOKEN);
+        command.current_dir(self.home.path()).kill_on_drop(true);
         let ended = tokio::time::timeout(LONGEST_LOOK, command.output()).await;
         let output = ended.unwrap_or_else(|_| panic!("{arguments:?} has not ended after {LONGEST_LOOK:?}")).unwrap();
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
@@ -186,7 +187,7 @@ impl Cluster {
     }
 
     /// Where the first replicas listen, with commas between them.
-    fn metadata_urls(&self) -> String {
+    pub fn metadata_urls(&self) -> String {
         self.advertised[..self.options.replicas].join(",")
     }
 

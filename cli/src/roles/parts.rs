@@ -71,7 +71,7 @@ pub(crate) fn store_options(config: &Config) -> StoreOptions {
 }
 
 /// Opens the metadata store that the settings name. On Postgres it acts for `replica`.
-pub(super) async fn open_metadata(config: &Config, replica: &Replica) -> Result<Arc<dyn MetadataStore>, Failure> {
+pub(crate) async fn open_metadata(config: &Config, replica: &Replica) -> Result<Arc<dyn MetadataStore>, Failure> {
     let url = config.metadata_url()?;
     if let Some(path) = url.strip_prefix("sqlite://") {
         return Ok(Arc::new(SqliteStore::open(Path::new(path)).await.map_err(metadata_failure)?));
@@ -230,11 +230,11 @@ pub(super) fn require_cluster(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn metadata_failure(error: StoreError) -> Failure {
+pub(crate) fn metadata_failure(error: StoreError) -> Failure {
     Failure::Failed(error.to_string())
 }
 
-pub(super) fn node_config(config: &Config) -> NodeConfig {
+pub(crate) fn node_config(config: &Config) -> NodeConfig {
     let from = &config.metadata;
     NodeConfig {
         shards: from.shards,

@@ -1,9 +1,12 @@
-//! What to do when the metadata store went back in time (R12): shows which stored records it does not know, and, when an
-//! operator accepts what it holds, lets the collector go on. Deletes nothing and changes no ledger; the only thing that it
-//! writes is the mark.
+//! What to do when the metadata store went back in time (R12) or was lost: shows which stored records it does not know, takes topics
+//! back over their Parquet files where an operator asks for it, and, when an operator accepts what it holds, lets the collector go on.
+//! Deletes nothing. It writes the mark, and has a ledger create the topics that are taken back.
 
+mod chain;
 mod offline;
 mod report;
+mod tables;
+mod take_back;
 
 use std::collections::BTreeMap;
 
@@ -18,9 +21,12 @@ use crate::CollectError;
 use crate::collector::{positions, read_mark, unexpected, write_mark};
 use crate::mark::{Halt, Mark, Span};
 use crate::segments::{index_of, prefix, spread};
+use tables::Survey;
 
 pub use offline::Offline;
 pub use report::{MarkSeen, RangeAtRisk, Report, ShardReport, State, UnknownObject};
+pub use tables::{PassedOver, TablePartition, TableReport};
+pub use take_back::{TakenBack, TakenRange, TakenTopic, Wanted, take_back};
 
 /// Objects and names asked for at once.
 const PAGE: usize = 1_000;
@@ -40,9 +46,9 @@ struct Listed {
     known: Vec<bool>,
 }
 
-/// Compares the ledgers with the mark and with what is stored. Lists the whole bucket, and reads the index of each object
-/// that no ledger knows; holds those, and 1/256 of the listing. `now` is the time by this machine: the ledgers', if they
-/// were restored, is that of their last entry.
+/// Compares the ledgers with the mark and with what is stored. Lists the whole bucket, and reads the index or the footer of each
+/// object that no ledger knows; holds those, and 1/256 of the listing of segments. `now` is the time by this machine: the ledgers', if
+/// they were restored, is that of their last entry.
 pub async fn examine(metadata: &dyn Metadata, store: &Store, now: Timestamp) -> Result<Report, CollectError> {
     let identity = metadata.identity().await?;
     let positions = positions(metadata).await?;
@@ -66,8 +72,10 @@ pub async fn examine(metadata: &dyn Metadata, store: &Store, now: Timestamp) -> 
         examination.visit(|object| partly(&object.known) && object.id.minted_at() >= from).await?;
     }
     let Examination { mut unknown, objects, .. } = examination;
+    let survey = Survey::make(metadata, store).await?;
+    let objects = objects + survey.listed;
     unknown.sort_by(|one, other| (one.minted_at, &one.key).cmp(&(other.minted_at, &other.key)));
-    Ok(Report::new(state, identity, mark.as_ref(), &positions, objects, unknown))
+    Ok(Report::new(state, identity, mark.as_ref(), &positions, objects, unknown, survey))
 }
 
 /// Writes a mark of the ledgers as they are, so that the collector goes on from there. What no ledger knows by `report` is
@@ -98,8 +106,9 @@ pub async fn accept(metadata: &dyn Metadata, store: &Store, report: &Report, dec
 
 /// From the oldest object that no ledger knows until now, and as long as a gateway may still be at what it began.
 fn at_risk(report: &Report, now: Timestamp) -> Option<Span> {
-    let minted = || report.unknown.iter().map(|object| object.minted_at);
-    let (from, last) = (minted().min()?, minted().max()?);
+    let minted = || report.unknown.iter().map(|object| object.minted_at).chain(report.unreadable_minted.iter().copied());
+    let from = minted().chain(report.tables.iter().map(|table| table.made_from)).min()?;
+    let last = minted().chain(report.tables.iter().map(|table| table.made_until)).max()?;
     Some(Span { from, until: now.max(last) })
 }
 

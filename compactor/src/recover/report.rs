@@ -8,6 +8,7 @@ use lakefall_queue::ledger::JournalPosition;
 use lakefall_queue::{PartitionIndex, ShardId, Timestamp};
 use serde::Serialize;
 
+use super::tables::{PassedOver, Survey, TableReport};
 use crate::mark::{Halt, Mark};
 
 /// Everything that was found.
@@ -29,6 +30,17 @@ pub struct Report {
     pub unknown: Vec<UnknownObject>,
     /// Records in those. Where nothing speaks for a loss, without what is in flight.
     pub records_at_risk: u64,
+    /// Parquet files that no ledger knows, by topic. Their records have their offsets; those that a restored ledger still has in
+    /// segments are no loss.
+    pub tables: Vec<TableReport>,
+    /// Parquet files of which nothing can be told.
+    pub unreadable_tables: Vec<PassedOver>,
+    /// When those were made.
+    #[serde(skip)]
+    pub(super) unreadable_minted: Vec<Timestamp>,
+    /// Some of the Parquet files are kept until they are discarded.
+    #[serde(skip)]
+    tables_spared: bool,
 }
 
 /// Whether the collector may delete.
@@ -133,6 +145,7 @@ impl Report {
         positions: &[JournalPosition],
         objects: u64,
         unknown: Vec<UnknownObject>,
+        survey: Survey,
     ) -> Self {
         let shard = |(number, at): (usize, &JournalPosition)| {
             let shard = ShardId(number as u32);
@@ -162,6 +175,10 @@ impl Report {
             objects,
             records_at_risk: 0,
             unknown,
+            tables_spared: survey.topics.values().flatten().any(|file| mark.is_some_and(|mark| mark.spares(file.object))),
+            tables: survey.topics.iter().map(|(name, files)| TableReport::of(name, files)).collect(),
+            unreadable_minted: survey.unreadable.iter().map(|(object, _)| object.minted_at()).collect(),
+            unreadable_tables: survey.unreadable.into_iter().map(|(_, file)| file).collect(),
         };
         report.records_at_risk = report.at_risk().map(|range| range.records).sum();
         report
@@ -198,6 +215,7 @@ impl Report {
         }
         lines.push(format!("objects     {}, of which {} hold records that no ledger knows", self.objects, self.unknown.len()));
         lines.extend(self.unknown.iter().flat_map(UnknownObject::lines));
+        lines.extend(self.table_lines());
         lines.push(String::new());
         if !self.unknown.is_empty() {
             let doubtful = self.is_halted() || self.unknown.iter().any(|object| object.spared);
@@ -214,6 +232,21 @@ impl Report {
         lines
     }
 
+    fn table_lines(&self) -> Vec<String> {
+        let partitions = || self.tables.iter().flat_map(|table| &table.partitions);
+        let (files, records): (u64, u64) = (partitions().map(|part| part.files).sum(), partitions().map(|part| part.records).sum());
+        let others = self.unreadable_tables.len();
+        if files == 0 && others == 0 {
+            return Vec::new();
+        }
+        let mut lines = vec![format!(
+            "tables      {files} Parquet files with {records} records that no ledger knows, and {others} that cannot be read"
+        )];
+        lines.extend(self.tables.iter().flat_map(TableReport::lines));
+        lines.extend(self.unreadable_tables.iter().map(|PassedOver { key, reason }| format!("  {key}: {reason}")));
+        lines
+    }
+
     fn by_partition(&self) -> Vec<String> {
         let mut sums: BTreeMap<(&str, PartitionIndex), (u64, Timestamp, Timestamp)> = BTreeMap::new();
         for range in self.at_risk() {
@@ -227,21 +260,33 @@ impl Report {
     }
 
     fn advice(&self) -> Vec<String> {
-        let kept = self.unknown.iter().any(|object| object.spared);
+        let kept = self.unknown.iter().any(|object| object.spared) || self.tables_spared;
         let discard = "`lakefall recover --discard` lets go of the objects that are kept although no ledger knows them.".to_owned();
         match &self.state {
             State::Healthy if kept => vec!["The ledgers did not go back: nothing needs to be done.".to_owned(), discard],
             State::Healthy => vec!["The ledgers did not go back: nothing needs to be done.".to_owned()],
-            State::Unmarked => vec!["No collector ran over this bucket yet: the first one writes a mark. Nothing needs to be done.".to_owned()],
-            State::Halted { text, .. } => vec![
-                format!("HALTED: {text}."),
-                String::new(),
-                "If a later state of the metadata store exists (a standby, an archive of its log), restore that one: nothing is lost then."
-                    .to_owned(),
-                "If not: keep this report, have producers send again what is listed, and run `lakefall recover --accept`. The collector goes"
-                    .to_owned(),
-                "on from what the ledgers hold now, and keeps the objects listed here until `lakefall recover --discard`.".to_owned(),
-            ],
+            State::Unmarked => {
+                vec!["No collector ran over this bucket yet: the first one writes a mark. Nothing needs to be done.".to_owned()]
+            }
+            State::Halted { text, .. } => {
+                let mut lines = vec![
+                    format!("HALTED: {text}."),
+                    String::new(),
+                    "If a later state of the metadata store exists (a standby, an archive of its log), restore that one: nothing is lost then."
+                        .to_owned(),
+                    "If not: keep this report, have producers send again what is listed, and run `lakefall recover --accept`. The collector goes"
+                        .to_owned(),
+                    "on from what the ledgers hold now, and keeps the objects listed here until `lakefall recover --discard`.".to_owned(),
+                ];
+                if !self.tables.is_empty() {
+                    lines.push(
+                        "If this is a new metadata store, take topics back over their Parquet files before any is made anew: `lakefall recover"
+                            .to_owned(),
+                    );
+                    lines.push("--take-back NAMESPACE/TOPIC`, or `--take-back all`.".to_owned());
+                }
+                lines
+            }
         }
     }
 }

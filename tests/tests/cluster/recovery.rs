@@ -1,5 +1,6 @@
 //! The drills of docs/operations.md ("Restoring"), step by step: a database that is gone with its server is restored from a dump to
-//! another one, over a bucket that went on since; and a database of which there is no dump at all.
+//! another one, over a bucket that went on since; and a database of which there is no dump at all, with topics taken back over their
+//! Parquet files or made anew.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -220,4 +221,68 @@ async fn a_database_without_any_dump_is_made_anew_and_nothing_that_is_stored_is_
     let left = bucket(&cluster);
     assert!(stored.is_subset(&left), "deleted: {:?}", stored.difference(&left).collect::<Vec<_>>());
     assert!(cluster.ended().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_any_dump_a_topic_is_taken_back_over_its_parquet_files_and_read_at_the_same_offsets() {
+    let mut cluster = options().start().await;
+    cluster.wait_for_mark().await;
+    let client = cluster.client();
+    // One that was made before and is not asked for: the other's number is not the first.
+    client.call(Method::PUT, "/v1/topics/unwanted", &json!({"parquet": {"max_age": "1s"}})).await;
+    client.call(Method::PUT, "/v1/topics/t", &json!({"parquet": {"max_age": "1s"}})).await;
+    put(&client, "unwanted", "unwanted", 3).await;
+    let kept = put(&client, "t", "kept", KEPT).await;
+    for topic in ["t", "unwanted"] {
+        eventually("all is in Parquet files", PROMPT, async || is_rolled(&client, topic).await).await;
+    }
+    // What comes now is in segments only.
+    cluster.compactor.as_mut().unwrap().stop().await;
+    let lost = put(&client, "t", "lost", LOST).await;
+    let stored = bucket(&cluster);
+
+    cluster.postgres.kill_nine().await;
+    cluster.kill_nine();
+    let empty = another_postgres(&cluster.database).await;
+    let s3 = Arc::clone(&cluster.s3);
+    cluster.move_to(empty, s3).await;
+    let mut compactor = cluster.compactor.take().unwrap();
+    cluster.start().await;
+    let client = cluster.client();
+    assert_eq!(client.get("/v1/topics/t").await.unwrap().status, 404);
+    let urls = cluster.metadata_urls();
+    let (taken, told) = cluster.run(&["recover", "--metadata", &urls, "--take-back", "default/t"]).await;
+    println!("{told}");
+    assert!(taken && told.contains(&format!("taken back  1 topics: {KEPT} records")), "{told}");
+    assert!(told.contains("default/unwanted") && told.contains("HALTED"), "{told}");
+    assert_eq!(bucket(&cluster), stored, "an object was written or deleted");
+
+    // The log, a gateway that was not asked before, and SQL.
+    for client in [&client, &cluster.client_of(1)] {
+        let is_there = async || client.get("/v1/topics/t").await.unwrap().status == 200;
+        eventually("the gateway knows the topic", PROMPT, is_there).await;
+        assert_eq!(seen(client.read_pages("t", 0, 0).await), kept);
+    }
+    let counted = async || {
+        let request = client.request(Method::POST, "/v1/sql").json(&json!({"query": "SELECT count(*), min(_offset), max(_offset) FROM t"}));
+        client.send(request).await.unwrap().ok().json()["rows"][0].clone()
+    };
+    assert_eq!(counted().await, json!([KEPT, 0, KEPT - 1]));
+    assert_eq!(client.get("/v1/topics/unwanted").await.unwrap().status, 404);
+    // Their offsets are given out again, as after any restore.
+    assert_eq!(client.put("t", 0, &json!("after")).await, lost[0].0);
+    assert_eq!(counted().await, json!([KEPT + 1, 0, KEPT]));
+
+    let (accepted, told) = cluster.run(&["recover", "--accept"]).await;
+    assert!(accepted, "{told}");
+    client.call(Method::PUT, "/v1/topics/t", &json!({"parquet": {"max_age": "1s"}})).await;
+    compactor.start().await;
+    cluster.compactor = Some(compactor);
+    eventually("all is in Parquet files again", PROMPT, async || is_rolled(&client, "t").await).await;
+    let now = seen(client.read_pages("t", 0, 0).await);
+    assert_eq!((&now[..kept.len()], now.len()), (&kept[..], kept.len() + 1));
+    assert!(stored.is_subset(&bucket(&cluster)), "what nobody asked for, or was merged, was deleted");
+    cluster.stop().await;
+    let (whole, told) = cluster.run(&["fsck"]).await;
+    assert!(whole, "what was taken back is not whole: {told}");
 }
