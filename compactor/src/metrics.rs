@@ -59,3 +59,8 @@ pub const CLEANED_RECORDS: &str = "lakefall_compactor_cleaned_records_total";
 pub const ASIDE: &str = "lakefall_compactor_partitions_aside";
 /// Publications of topics as Iceberg tables, by `outcome`: `ok`, `failed`.
 pub const TABLES: &str = "lakefall_tables_published_total";
+/// Attempts to bring a topic's table into the REST catalog, by `outcome`: `ok`, `away` (the catalog), `refused` (by it), `contended`,
+/// `bucket` (whose metadata could not be read).
+pub const TABLES_BROUGHT: &str = "lakefall_tables_committed_total";
+/// Tables that the REST catalog is yet to be brought, of those that this compactor published.
+pub const TABLES_WAITING: &str = "lakefall_tables_uncommitted";

@@ -13,6 +13,9 @@ use lakefall_storage::parquet::{Options, ParquetWriter, TypedColumns};
 use lakefall_storage::store::{Store, StoreOptions};
 use serde_json::{Value, json};
 
+#[path = "iceberg/catalog.rs"]
+mod catalog;
+
 const FOLDER: &str = "tables/default/flights/";
 /// 2026-01-31.
 const DAY: i64 = 1_769_817_600_000;
@@ -112,17 +115,21 @@ impl Lake {
         serde_json::from_slice(&std::fs::read(self.path(&format!("v{version}.metadata.json"))).unwrap()).unwrap()
     }
 
-    /// What pyiceberg finds in the table; `None` where it is not installed.
     fn read(&self, version: u64) -> Option<Value> {
-        let Some(python) = std::env::var_os("LAKEFALL_TEST_PYTHON") else {
-            eprintln!("skipped: LAKEFALL_TEST_PYTHON is not set");
-            return None;
-        };
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_iceberg.py");
-        let ran = Command::new(python).arg(script).arg(self.path(&format!("v{version}.metadata.json"))).output().unwrap();
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-        Some(serde_json::from_slice(&ran.stdout).unwrap())
+        read(&[self.path(&format!("v{version}.metadata.json")).to_str().unwrap()])
     }
+}
+
+/// What pyiceberg finds in the table of a document, or of a catalog and a name; `None` where it is not installed.
+fn read(table: &[&str]) -> Option<Value> {
+    let Some(python) = std::env::var_os("LAKEFALL_TEST_PYTHON") else {
+        eprintln!("skipped: LAKEFALL_TEST_PYTHON is not set");
+        return None;
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_iceberg.py");
+    let ran = Command::new(python).arg(script).args(table).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    Some(serde_json::from_slice(&ran.stdout).unwrap())
 }
 
 fn kinds(of: &Value) -> Vec<&str> {

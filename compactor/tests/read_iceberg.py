@@ -1,13 +1,21 @@
-"""Reads a table of Lakefall with pyiceberg, and prints what it found as JSON."""
+"""Reads a table of Lakefall with pyiceberg, and prints what it found as JSON.
+
+read_iceberg.py DOCUMENT            the table as one of its documents has it
+read_iceberg.py CATALOG-URI NAME    the table of a REST catalog
+"""
 
 import json
 import sys
 
 import pyarrow.compute as pc
+from pyiceberg.catalog import load_catalog
 from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
 from pyiceberg.table import StaticTable
 
-table = StaticTable.from_metadata(sys.argv[1])
+if len(sys.argv) == 2:
+    table = StaticTable.from_metadata(sys.argv[1])
+else:
+    table = load_catalog("lakefall", type="rest", uri=sys.argv[1]).load_table(sys.argv[2])
 rows = table.scan().to_arrow()
 offsets = rows["offset"]
 data = rows["data"]

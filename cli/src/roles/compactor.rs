@@ -48,7 +48,7 @@ async fn start(frame: Frame) -> Result<Started, Failure> {
     let metadata_stop = CancellationToken::new();
     let (metadata, ambient) = parts::connect_metadata(&frame, metadata_stop.clone()).await?;
     parts::start_collector(&frame.config, metadata.clone(), store.clone(), ambient.clone(), &frame.tasks);
-    let compacted = parts::start_compactor(&frame, metadata, store, ambient);
+    let compacted = parts::start_compactor(&frame, metadata, store, ambient)?;
     // Nothing is under way that must be answered: the client goes with the first word of the stop, and the last report.
     let stopping = frame.tasks.token();
     frame.tasks.spawn("metadata client", async move {

@@ -61,7 +61,7 @@ async fn start(frame: Frame) -> Result<Started, Failure> {
     until_ready(node.ready(), &tasks, parts::START, || "the metadata store did not answer".to_owned()).await?;
     let node = node as Arc<dyn Metadata>;
     parts::start_collector(&config, Arc::clone(&node), background.clone(), ambient.clone(), &tasks);
-    let compacted = parts::start_compactor(&frame, Arc::clone(&node), background, ambient.clone());
+    let compacted = parts::start_compactor(&frame, Arc::clone(&node), background, ambient.clone())?;
     let backend = Backend { metadata: node, store, receipt_keys, ambient, metadata_stop: node_stop, compacted: Some(compacted) };
     let address = frontend::start(&frame, backend).await?;
     let at = if address.port() == 8080 && address.ip().is_loopback() { String::new() } else { format!(" --url http://{address}") };

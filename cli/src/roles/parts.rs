@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakefall_compactor::compaction::SchemaColumns;
+use lakefall_compactor::iceberg::{Access, Catalog, CatalogSettings};
 use lakefall_compactor::{Collector, CollectorConfig, Compactor, CompactorConfig};
 use lakefall_gateway::engine::{EngineConfig, IngestConfig, ReceiptKeys, SqlConfig};
 use lakefall_gateway::listen::ListenConfig;
@@ -15,7 +16,7 @@ use lakefall_metadata::sqlite::SqliteStore;
 use lakefall_metadata::{Metadata, MetadataStore, NodeConfig, Replica, ReplicaId, StoreError};
 use lakefall_queue::clock::Ambient;
 use lakefall_queue::trace::Sampling;
-use lakefall_service::config::PostgresTls;
+use lakefall_service::config::{PostgresTls, catalog_url};
 use lakefall_service::{Config, Secret, Tasks, system_ambient, trace};
 use lakefall_storage::cache::{CacheConfig, DiskConfig};
 use lakefall_storage::store::{AccessKey, Encryption, S3Options, Store, StoreOptions};
@@ -266,13 +267,18 @@ pub(super) fn start_collector(config: &Config, metadata: Arc<dyn Metadata>, stor
 
 /// Starts the compactor, if this process is to have one. It stops like the collector, but for a last report of usage: what is
 /// returned is cancelled when it asks the metadata service no more.
-pub(super) fn start_compactor(frame: &Frame, metadata: Arc<dyn Metadata>, store: Store, ambient: Ambient) -> CancellationToken {
+pub(super) fn start_compactor(
+    frame: &Frame,
+    metadata: Arc<dyn Metadata>,
+    store: Store,
+    ambient: Ambient,
+) -> Result<CancellationToken, Failure> {
     let Frame { config, live, tasks, .. } = frame;
     let ended = CancellationToken::new();
     let from = &config.compactor;
     if !from.enabled {
         ended.cancel();
-        return ended;
+        return Ok(ended);
     }
     let settings = CompactorConfig {
         threads: from.threads,
@@ -285,7 +291,8 @@ pub(super) fn start_compactor(frame: &Frame, metadata: Arc<dyn Metadata>, store:
         ..CompactorConfig::default()
     };
     let columns = Arc::new(SchemaColumns::new(Arc::clone(&metadata)));
-    let compactor = Compactor::new(settings, metadata, store, ambient, columns);
+    let catalog = catalog_settings(config)?.map(Catalog::new).transpose().map_err(Failure::Usage)?;
+    let compactor = Compactor::new(settings, metadata, store, ambient, columns).with_catalog(catalog);
     let bound = compactor.bound();
     live.on_change(move |config| {
         let (bound, most) = (bound.clone(), config.compactor.max_bytes_per_second);
@@ -297,7 +304,34 @@ pub(super) fn start_compactor(frame: &Frame, metadata: Arc<dyn Metadata>, store:
         drop(over);
         done
     });
-    ended
+    Ok(ended)
+}
+
+/// The catalog that tables are committed to, if there is one.
+fn catalog_settings(config: &Config) -> Result<Option<CatalogSettings>, Failure> {
+    let from = &config.catalog;
+    let Some(uri) = &from.uri else { return Ok(None) };
+    let url = |key, text: &str| catalog_url(key, text).map_err(Failure::Usage);
+    let secret = secret(from.client_secret.as_ref(), from.client_secret_file.as_deref(), "catalog.client_secret_file")?;
+    let access = match (&from.client_id, secret, &from.token, &from.token_file) {
+        (Some(id), Some(secret), ..) => Access::Client {
+            id: id.clone(),
+            secret: Secret::new(secret),
+            uri: from.oauth2_uri.as_deref().map(|text| url("catalog.oauth2_uri", text)).transpose()?,
+            scope: from.scope.clone(),
+        },
+        (_, _, Some(token), _) => Access::Token(token.clone()),
+        (_, _, None, Some(file)) => Access::TokenFile(file.clone()),
+        (_, _, None, None) => Access::Open,
+    };
+    Ok(Some(CatalogSettings {
+        uri: url("catalog.uri", uri)?,
+        warehouse: from.warehouse.clone(),
+        parent: from.parent_levels(),
+        access,
+        ca: from.ca_file.as_deref().map(|ca| pem(ca, "catalog.ca_file")).transpose()?,
+        timeout: Duration::from_millis(from.timeout_ms),
+    }))
 }
 
 fn collector_config(config: &Config) -> CollectorConfig {

@@ -39,6 +39,8 @@ use lakefall_storage::parquet::ParquetError;
 use lakefall_storage::store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
+use crate::iceberg::Catalog;
+
 pub use aside::ASIDE;
 pub use columns::{Columns, NoColumns};
 pub use pace::Bound;
@@ -163,6 +165,8 @@ pub struct Compactor {
     failing: rounds::Failing,
     /// Topics pay for what is read and written of them.
     usage: Arc<Meter>,
+    /// Where tables are told beside the bucket, if they are.
+    catalog: Option<Catalog>,
 }
 
 impl Compactor {
@@ -183,7 +187,13 @@ impl Compactor {
             progress: progress::Progress::default(),
             looked: rounds::Looked::default(),
             failing: rounds::Failing::default(),
+            catalog: None,
         }
+    }
+
+    /// Has the tables that are published brought into a catalog as well.
+    pub fn with_catalog(self, catalog: Option<Catalog>) -> Self {
+        Self { catalog, ..self }
     }
 
     /// What exchanges [`CompactorConfig::max_bytes_per_second`] while it works.
@@ -197,6 +207,7 @@ impl Compactor {
         tokio::select! {
             () = self.keep_merging() => {}
             () = self.keep_rolling() => {}
+            () = Box::pin(self.keep_bringing()) => {}
             _ = Arc::clone(&self.usage).run(stop.clone()) => {}
             () = stop.cancelled() => {}
         }

@@ -8,7 +8,7 @@ use lakefall_queue::{Offset, PartitionIndex};
 use lakefall_storage::parquet::TypedColumns;
 
 use super::{CompactError, Compactor, unexpected};
-use crate::iceberg::{IcebergError, TableFile, TableState, publish};
+use crate::iceberg::{CatalogTable, IcebergError, TableFile, TableState, publish};
 use crate::metrics as names;
 
 /// Extents located at once.
@@ -60,7 +60,20 @@ impl Compactor {
             entropy: self.ambient.entropy.draw(),
         };
         publish(&self.store, &state).await?;
+        if let Some(catalog) = &self.catalog {
+            // Also what others published: who was faster may have been killed since.
+            let (namespace, name) = (topic.namespace.to_string(), topic.name.to_string());
+            catalog.wants(CatalogTable { namespace, name, folder: state.folder, root: state.root });
+        }
         Ok(())
+    }
+
+    /// Brings tables into the catalog, if there is one. In its own time: nobody waits for a catalog.
+    pub(super) async fn keep_bringing(&self) {
+        match &self.catalog {
+            Some(catalog) => match catalog.run(&self.store).await {},
+            None => std::future::pending().await,
+        }
     }
 
     async fn ask(&self, topic: &Topic, query: Query) -> Result<Answer, CompactError> {

@@ -16,6 +16,7 @@
 //! The crate `iceberg` is not used: its current release brings an Arrow of its own, beside the one that everything else here
 //! uses. What is written here is a small part of what it can do, and is read back by pyiceberg in the tests.
 
+mod catalog;
 mod container;
 mod fields;
 mod manifest;
@@ -28,6 +29,7 @@ use arrow_schema::Fields;
 use lakefall_queue::{Offset, PartitionIndex, Timestamp};
 use lakefall_storage::store::StoreError;
 
+pub use catalog::{Access, Brought, Catalog, CatalogError, CatalogSettings, CatalogTable};
 pub use publish::{Published, publish};
 
 /// A Parquet file of the topic.
@@ -100,8 +102,13 @@ impl TableState {
 
     /// Where its metadata is.
     fn metadata(&self) -> String {
-        format!("{}/metadata/", self.location())
+        metadata_folder(&self.folder)
     }
+}
+
+/// Where the metadata of the table in a topic's folder is.
+fn metadata_folder(folder: &str) -> String {
+    format!("{folder}_iceberg/metadata/")
 }
 
 impl IcebergError {

@@ -31,7 +31,7 @@ pub(super) struct Current {
 /// Brings the table to `state`. May be repeated, and raced: the latest position stays.
 pub async fn publish(store: &Store, state: &TableState) -> Result<Published, IcebergError> {
     for attempt in 0..ATTEMPTS {
-        let current = current(store, state).await?;
+        let current = current(store, &state.metadata()).await?;
         if current.as_ref().is_some_and(|current| current.table.position() >= state.position) {
             return Ok(Published::Known);
         }
@@ -77,7 +77,7 @@ async fn publish_after(
     let (id, sequence) = (i64::try_from(state.position).unwrap_or(i64::MAX), table.next_sequence());
     let plan = plan(manifests(store, state, &table).await?, state, id, sequence);
     let version = current.map_or(1, |current| current.version + 1);
-    let previous = current.map(|current| path(&state.root, &document_key(state, current.version)));
+    let previous = current.map(|current| path(&state.root, &document_key(&state.metadata(), current.version)));
     let snapshot = if plan.changes() || table.current().is_none() {
         let mut files = plan.keep.clone();
         for (n, entries) in plan.write.iter().enumerate() {
@@ -95,45 +95,45 @@ async fn publish_after(
     };
     let (next, dropped) = table.next(state, &fields, snapshot.as_ref().map(|snapshot| (snapshot, &plan)), previous.as_deref());
     let text = next.document.to_string();
-    store.put_new(&document_key(state, version), vec![text.into()]).await?;
+    store.put_new(&document_key(&state.metadata(), version), vec![text.into()]).await?;
     Ok((version, next, dropped))
 }
 
-pub(super) fn document_key(state: &TableState, version: u64) -> String {
-    format!("{}v{version}.metadata.json", state.metadata())
+/// A version in the folder of metadata.
+pub(super) fn document_key(folder: &str, version: u64) -> String {
+    format!("{folder}v{version}.metadata.json")
 }
 
 fn encoded(key: &str, bytes: Result<Vec<u8>, apache_avro::Error>) -> Result<Vec<u8>, IcebergError> {
     bytes.map_err(|error| IcebergError::unreadable(key, error))
 }
 
-/// The newest version. The hint may be behind, never ahead.
-async fn current(store: &Store, state: &TableState) -> Result<Option<Current>, IcebergError> {
-    let hint = match read(store, &format!("{}{HINT}", state.metadata())).await? {
+/// The newest version in the folder of metadata. The hint may be behind, never ahead.
+pub(super) async fn current(store: &Store, folder: &str) -> Result<Option<Current>, IcebergError> {
+    let hint = match read(store, &format!("{folder}{HINT}")).await? {
         Some(bytes) => String::from_utf8_lossy(&bytes).trim().parse().unwrap_or(0),
         None => 0_u64,
     };
     let mut version = hint;
-    if version == 0 || !exists(store, &document_key(state, version)).await? {
-        version = listed(store, state).await?;
+    if version == 0 || !exists(store, &document_key(folder, version)).await? {
+        version = listed(store, folder).await?;
     }
     if version == 0 {
         return Ok(None);
     }
-    while exists(store, &document_key(state, version + 1)).await? {
+    while exists(store, &document_key(folder, version + 1)).await? {
         version += 1;
     }
-    let key = document_key(state, version);
+    let key = document_key(folder, version);
     let bytes = read(store, &key).await?.ok_or_else(|| IcebergError::unreadable(&key, "it is not there, though the hint names it"))?;
     let table = Table::read(&bytes).map_err(|reason| IcebergError::unreadable(&key, reason))?;
     Ok(Some(Current { version, table }))
 }
 
 /// The newest version by the names of documents: where the hint is of no help.
-async fn listed(store: &Store, state: &TableState) -> Result<u64, StoreError> {
-    let prefix = state.metadata();
-    let objects: Vec<_> = store.list(prefix.trim_end_matches('/')).try_collect().await?;
-    let version = |key: &str| key.strip_prefix(&prefix)?.strip_prefix('v')?.strip_suffix(".metadata.json")?.parse().ok();
+async fn listed(store: &Store, folder: &str) -> Result<u64, StoreError> {
+    let objects: Vec<_> = store.list(folder.trim_end_matches('/')).try_collect().await?;
+    let version = |key: &str| key.strip_prefix(folder)?.strip_prefix('v')?.strip_suffix(".metadata.json")?.parse().ok();
     Ok(objects.iter().filter_map(|object| version(&object.key)).max().unwrap_or(0))
 }
 

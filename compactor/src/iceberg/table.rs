@@ -15,7 +15,7 @@ const SNAPSHOT_AGE_MS: i64 = 3_600_000;
 /// Earlier documents that are named in it.
 const DOCUMENTS: usize = 10;
 /// Properties: how far the table is, the columns that are left out, the names of columns.
-const POSITION: &str = "lakefall.position";
+pub(super) const POSITION: &str = "lakefall.position";
 const LEFT_OUT: &str = "lakefall.left_out";
 const NAME_MAPPING: &str = "schema.name-mapping.default";
 
@@ -51,7 +51,11 @@ impl Table {
 
     /// A version that was read; it must be one that was written here.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
-        let document: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        Self::of(serde_json::from_slice(bytes).map_err(|error| error.to_string())?)
+    }
+
+    /// A document that was read, likewise.
+    pub(super) fn of(document: Value) -> Result<Self, String> {
         let table = Self { document };
         let known = table.document["format-version"] == 2 && table.position() > 0 && table.schema().is_some();
         if known { Ok(table) } else { Err("it is not a table of this program".to_owned()) }

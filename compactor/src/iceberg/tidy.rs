@@ -15,7 +15,7 @@ const DOCUMENTS: u64 = 100;
 /// After the table became `version`; `dropped` are the lists of snapshots that went with that.
 pub(super) async fn tidy(store: &Store, state: &TableState, version: u64, table: &Table, dropped: &[String]) -> Result<(), IcebergError> {
     if version > DOCUMENTS {
-        store.delete(&document_key(state, version - DOCUMENTS)).await?;
+        store.delete(&document_key(&state.metadata(), version - DOCUMENTS)).await?;
     }
     if dropped.is_empty() {
         return Ok(());

@@ -19,12 +19,15 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     problems.extend(relations(config));
     problems.extend(urls(config));
     problems.extend(config.telemetry.problems());
+    problems.extend(config.catalog.problems());
     if problems.is_empty() { Ok(()) } else { Err(ConfigError::OutOfBounds(problems)) }
 }
 
 /// Key, value, least, most.
 pub(super) fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
-    let Config { store, metadata, segment, uploads, ingest, read, sql, cache, collector, compactor, usage, http, telemetry, .. } = config;
+    let Config {
+        store, metadata, segment, uploads, ingest, read, sql, cache, collector, compactor, catalog, usage, http, telemetry, ..
+    } = config;
     vec![
         ("store.request_timeout_ms", store.request_timeout_ms, 100, 600_000),
         ("store.connect_timeout_ms", store.connect_timeout_ms, 100, 60_000),
@@ -67,6 +70,7 @@ pub(super) fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
         ("compactor.merge_interval_seconds", compactor.merge_interval_seconds, 1, 3_600),
         ("compactor.roll_bytes", compactor.roll_bytes, MIB, 256 * MIB),
         ("compactor.delete_retention_seconds", compactor.delete_retention_seconds, 0, 31_536_000),
+        ("catalog.timeout_ms", catalog.timeout_ms, 100, 60_000),
         ("usage.report_interval_ms", usage.report_interval_ms, 100, 3_600_000),
         ("http.header_timeout_ms", http.header_timeout_ms, 100, 300_000),
         ("http.body_timeout_ms", http.body_timeout_ms, 100, 600_000),

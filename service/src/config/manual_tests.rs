@@ -9,11 +9,12 @@ use crate::live;
 
 const BEGIN: &str = include_str!("manual.md");
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("mod.rs"),
     include_str!("sections.rs"),
     include_str!("metadata.rs"),
     include_str!("telemetry.rs"),
+    include_str!("catalog.rs"),
     include_str!("../../../queue/src/limits.rs"),
 ];
 

@@ -2,6 +2,7 @@
 //! read a setting anywhere else than from the layers in [`load`], and never show a secret.
 
 mod bounds;
+mod catalog;
 mod load;
 #[cfg(test)]
 mod manual_tests;
@@ -16,6 +17,7 @@ use lakefall_queue::limits::Limits;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use catalog::{CatalogConfig, catalog_url};
 pub use load::{ConfigError, Sources};
 pub use metadata::{MetadataConfig, MetadataTlsConfig, PostgresSettings, PostgresTls};
 pub use sections::{
@@ -57,6 +59,8 @@ pub struct Config {
     pub collector: CollectorConfig,
     /// How segments become Parquet files.
     pub compactor: CompactorConfig,
+    /// Where tables are told beside the bucket.
+    pub catalog: CatalogConfig,
     /// How what topics use is counted.
     pub usage: UsageConfig,
     /// Timeouts and caps of connections.
@@ -86,6 +90,7 @@ impl Default for Config {
             cache: CacheConfig::default(),
             collector: CollectorConfig::default(),
             compactor: CompactorConfig::default(),
+            catalog: CatalogConfig::default(),
             usage: UsageConfig::default(),
             http: HttpConfig::default(),
             limits: Limits::default(),
@@ -181,6 +186,9 @@ mod tests {
         config.receipts.previous = vec![Secret::new("hunter2".into())];
         config.telemetry.headers = Some(Secret::new("api-key=hunter2".into()));
         config.telemetry.endpoint = Some("https://me:hunter2@collector".into());
+        config.catalog.uri = Some("https://me:hunter2@catalog".into());
+        config.catalog.token = Some(Secret::new("hunter2".into()));
+        config.catalog.client_secret = Some(Secret::new("hunter2".into()));
         let text = config.render().unwrap();
         assert!(!text.contains("hunter2") && text.contains("postgres://me:redacted@db"), "{text}");
         assert!(!format!("{:?}", config.store).contains("hunter2"));

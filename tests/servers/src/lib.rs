@@ -1,5 +1,5 @@
-//! Real servers for tests (PostgreSQL, an S3 server, an OTLP receiver) on free loopback ports with temporary data, and proxies that do harm
-//! on demand. Must never depend on a crate of Lakefall, and never leave a process behind: see `process.rs`.
+//! Real servers for tests (PostgreSQL, an S3 server, an OTLP receiver, an Iceberg catalog) on free ports with temporary data, and proxies
+//! that do harm on demand. Must never depend on a crate of Lakefall, and never leave a process behind: see `process.rs`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +10,7 @@
 mod account;
 mod dice;
 pub mod http_faults;
+pub mod iceberg;
 pub mod otlp;
 pub mod port;
 pub mod postgres;
@@ -19,6 +20,7 @@ pub mod s3;
 mod target;
 
 pub use http_faults::HttpFaults;
+pub use iceberg::IcebergCatalog;
 pub use otlp::Otlp;
 pub use postgres::Postgres;
 pub use process::runs;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use lakefall_servers::IcebergCatalog;
 use lakefall_tests::process::command;
 use lakefall_tests::rows::{Rows, flights, webhooks};
 use lakefall_tests::{Client, Options, Server};
@@ -215,4 +216,40 @@ async fn a_topic_with_a_schema_is_an_iceberg_table_with_its_columns() {
         print([row['data'] for row in StaticTable.from_metadata(sys.argv[1]).scan().to_arrow().to_pylist()])";
     let told = run(Command::new(python).args(["-c", read]).arg(metadata.join(format!("v{version}.metadata.json"))));
     assert!(told.contains("[{'a': 1, 's': 'hi'}, {'a': 1, 's': 'hi'}, {'a': 1, 's': 'hi'}]"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_s_table_is_in_the_catalog_once_that_is_back() {
+    let _machine = machine().await;
+    let catalog = IcebergCatalog::reserve();
+    let server = Options::default().env("LAKEFALL_CATALOG__URI", catalog.uri()).start().await;
+    let client = server.client();
+    topic(&client, "t").await;
+    client.put("t", 0, &json!({"n": 1})).await;
+    rolled(&server, "t", 1).await;
+    let deadline = Instant::now() + ROLLED;
+    while !server.whole_log().contains("tables are not committed to the catalog") {
+        assert!(Instant::now() < deadline, "nothing is told of a catalog that is away:\n{}", server.log());
+        tokio::time::sleep(LOOK).await;
+    }
+    catalog.start_again().await;
+    let table = format!("{}/v1/namespaces/default/tables/t", catalog.uri());
+    let shown: Value = loop {
+        let answer = reqwest::Client::new().get(&table).send().await.unwrap();
+        if answer.status().is_success() {
+            break answer.json().await.unwrap();
+        }
+        assert!(Instant::now() < deadline, "the table is not in the catalog:\n{}", server.log());
+        tokio::time::sleep(LOOK).await;
+    };
+    assert_eq!(shown["metadata"]["snapshots"][0]["summary"]["lakefall.0.last"], "0", "{shown}");
+    while !server.whole_log().contains("the catalog takes tables again") {
+        assert!(Instant::now() < deadline, "its return is not told:\n{}", server.log());
+        tokio::time::sleep(LOOK).await;
+    }
+    let Some(python) = python() else { return };
+    let read = "import sys; from pyiceberg.catalog import load_catalog; \
+        print([row['value'] for row in load_catalog('c', type='rest', uri=sys.argv[1]).load_table('default.t').scan().to_arrow().to_pylist()])";
+    let told = run(Command::new(python).args(["-c", read, &catalog.uri()]));
+    assert!(told.contains(r#"[b'{"n":1}']"#), "{told}");
 }
