@@ -196,6 +196,12 @@ STORAGE = {
             (by("level", "lakefall_compactor_bytes_out_total"), "out: {{level}}"),
         ),
         panel("Iceberg tables published", "cps", (by("outcome", "lakefall_tables_published_total"), "{{outcome}}")),
+        panel(
+            "Iceberg catalog",
+            "short",
+            (gauge("sum", "lakefall_tables_uncommitted"), "tables that wait"),
+            (by("outcome", "lakefall_tables_committed_total"), "{{outcome}} per second"),
+        ),
         panel("Partitions put aside: damaged", "short", (gauge("sum", "lakefall_compactor_partitions_aside"), "partitions")),
     ],
     "Collection": [

@@ -45,6 +45,11 @@ MANAGED = {
     "telemetry.headers": "secrets.telemetryHeaders",
     "telemetry.headers_file": "secrets.telemetryHeaders",
     "telemetry.ca_file": "secrets.telemetryCA",
+    "catalog.token": "secrets.catalogToken",
+    "catalog.token_file": "secrets.catalogToken",
+    "catalog.client_secret": "secrets.catalogClientSecret",
+    "catalog.client_secret_file": "secrets.catalogClientSecret",
+    "catalog.ca_file": "secrets.catalogCA",
 }
 
 # What several processes can share. That no password stands in a URL is checked by a template, which does not repeat it.
@@ -53,6 +58,8 @@ PATTERNS = {
     "store.url": "^(s3|gs|az)://",
     "store.endpoint": "^https?://",
     "telemetry.endpoint": "^https?://",
+    "catalog.uri": "^https?://",
+    "catalog.oauth2_uri": "^https?://",
 }
 
 DEFS = {

@@ -7,20 +7,29 @@
       "migration.url" $v.migration.url
       "config.store.url" (dig "store" "url" "" $v.config)
       "config.store.endpoint" (dig "store" "endpoint" "" $v.config)
-      "config.telemetry.endpoint" (dig "telemetry" "endpoint" "" $v.config) -}}
+      "config.telemetry.endpoint" (dig "telemetry" "endpoint" "" $v.config)
+      "config.catalog.uri" (dig "catalog" "uri" "" $v.config)
+      "config.catalog.oauth_uri" (dig "catalog" "oauth_uri" "" $v.config) -}}
 {{- range $role := list "gateway" "metadata" "compactor" -}}
 {{- $own := default (dict) (index $v $role).config -}}
+{{- $_ := set $urls (printf "%s.config.store.url" $role) (dig "store" "url" "" $own) -}}
+{{- $_ := set $urls (printf "%s.config.store.endpoint" $role) (dig "store" "endpoint" "" $own) -}}
 {{- $_ := set $urls (printf "%s.config.telemetry.endpoint" $role) (dig "telemetry" "endpoint" "" $own) -}}
+{{- $_ := set $urls (printf "%s.config.catalog.uri" $role) (dig "catalog" "uri" "" $own) -}}
+{{- $_ := set $urls (printf "%s.config.catalog.oauth_uri" $role) (dig "catalog" "oauth_uri" "" $own) -}}
 {{- end -}}
 {{- range $name, $url := $urls -}}
 {{- if regexMatch "://[^/@]*:[^/]*@" (default "" $url) -}}
-{{- fail (printf "%s: a password does not belong into it, as it stands in a ConfigMap; name a Secret with it (secrets.databasePassword, migration.password, secrets.storeCredentials, secrets.telemetryHeaders)" $name) -}}
+{{- fail (printf "%s: a password does not belong into it, as it stands in a ConfigMap; name a Secret with it (secrets.databasePassword, migration.password, secrets.storeCredentials, secrets.telemetryHeaders, secrets.catalogToken)" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- if not (include "lakefall.secret" (list . "token")) -}}
 {{- if not (and $v.rpcTLS.enabled $v.secrets.receiptsKey.existingSecret) -}}
 {{- fail "secrets.token.existingSecret: name a Secret with the token that the roles show each other (kubectl create secret generic lakefall --from-literal=token=$(openssl rand -hex 32)), or turn rpcTLS on and set secrets.receiptsKey.existingSecret" -}}
 {{- end -}}
+{{- end -}}
+{{- if and $v.secrets.catalogToken.existingSecret $v.secrets.catalogClientSecret.existingSecret -}}
+{{- fail "secrets.catalogToken.existingSecret and secrets.catalogClientSecret.existingSecret: the catalog is shown a token or a client's secret; name one" -}}
 {{- end -}}
 {{- with $v.rpcTLS -}}
 {{- if .enabled -}}

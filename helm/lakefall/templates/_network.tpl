@@ -93,6 +93,23 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The catalog that the compactors' settings name, and what exchanges credentials for it, if they do. */}}
+{{- define "lakefall.toCatalog" -}}
+{{- $catalog := default (dict) (get (include "lakefall.written" (list . "compactor") | fromJson) "catalog") -}}
+{{- if get $catalog "uri" -}}
+{{- $ports := list -}}
+{{- range $url := list (get $catalog "uri") (get $catalog "oauth2_uri") -}}
+{{- if $url }}{{ $ports = append $ports (include "lakefall.port" (list $url (ternary 80 443 (hasPrefix "http://" $url))) | int) }}{{ end -}}
+{{- end -}}
+- to:
+    {{- toYaml .Values.networkPolicy.catalog | nindent 4 }}
+  ports:
+    {{- range uniq $ports }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+{{- end -}}
+{{- end -}}
+
 {{/* Who may reach the admin port. */}}
 {{- define "lakefall.fromMonitoring" -}}
 {{- with .Values.networkPolicy.monitoring -}}

@@ -37,6 +37,10 @@ capabilities:
 {{- with include "lakefall.secret" (list $root "token") }}{{ $files = append $files (list . "token") }}{{ end -}}
 {{- with include "lakefall.secret" (list $root "telemetryHeaders") }}{{ $files = append $files (list . "telemetry-headers") }}{{ end -}}
 {{- end -}}
+{{- if eq $role "compactor" -}}
+{{- with include "lakefall.secret" (list $root "catalogToken") }}{{ $files = append $files (list . "catalog-token") }}{{ end -}}
+{{- with include "lakefall.secret" (list $root "catalogClientSecret") }}{{ $files = append $files (list . "catalog-client-secret") }}{{ end -}}
+{{- end -}}
 {{- if eq $role "gateway" -}}
 {{- with include "lakefall.secret" (list $root "receiptsKey") }}{{ $files = append $files (list . "receipts-key") }}{{ end -}}
 {{- end -}}
@@ -56,6 +60,7 @@ capabilities:
 {{- $authorities := list -}}
 {{- if has $role (list "metadata" "migration") }}{{ $authorities = append $authorities (list $root.Values.secrets.databaseCA "database-ca.crt") }}{{ end -}}
 {{- if ne $role "migration" }}{{ $authorities = append $authorities (list $root.Values.secrets.telemetryCA "telemetry-ca.crt") }}{{ end -}}
+{{- if eq $role "compactor" }}{{ $authorities = append $authorities (list $root.Values.secrets.catalogCA "catalog-ca.crt") }}{{ end -}}
 {{- range $authorities }}
 {{- $path := index . 1 }}
 {{- with index . 0 }}

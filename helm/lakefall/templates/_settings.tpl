@@ -53,7 +53,7 @@
 {{- $secrets := "/run/secrets/lakefall" -}}
 {{- $sections := dict
       "gateway" (list "log" "http" "store" "segment" "uploads" "ingest" "read" "sql" "cache" "limits" "usage" "metadata" "telemetry")
-      "compactor" (list "log" "http" "store" "compactor" "collector" "usage" "metadata" "telemetry")
+      "compactor" (list "log" "http" "store" "compactor" "collector" "catalog" "usage" "metadata" "telemetry")
       "metadata" (list "log" "http" "metadata" "telemetry")
       "migration" (list "log" "metadata") -}}
 {{- $written := include "lakefall.written" . | fromJson -}}
@@ -76,6 +76,15 @@
 {{- $_ := set $metadata "tls" (dict "ca" (printf "%s/ca.crt" $tls) "cert" (printf "%s/tls.crt" $tls) "key" (printf "%s/tls.key" $tls)
       "server_name" (include "lakefall.rpcName" $root)) -}}
 {{- end -}}
+{{- end -}}
+{{- if eq $role "compactor" -}}
+{{- $catalog := default (dict) (get $set "catalog") -}}
+{{- if include "lakefall.secret" (list $root "catalogToken") }}{{ $_ := set $catalog "token_file" (printf "%s/catalog-token" $secrets) }}{{ end -}}
+{{- if include "lakefall.secret" (list $root "catalogClientSecret") }}{{ $_ := set $catalog "client_secret_file" (printf "%s/catalog-client-secret" $secrets) }}{{ end -}}
+{{- with $root.Values.secrets.catalogCA -}}
+{{- if or .existingSecret .existingConfigMap }}{{ $_ := set $catalog "ca_file" (printf "%s/catalog-ca.crt" $secrets) }}{{ end -}}
+{{- end -}}
+{{- if $catalog }}{{ $_ := set $set "catalog" $catalog }}{{ end -}}
 {{- end -}}
 {{- if has $role (list "metadata" "migration") -}}
 {{- $own := and (eq $role "migration") $root.Values.migration.url -}}

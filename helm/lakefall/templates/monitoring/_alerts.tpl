@@ -158,6 +158,11 @@ its page in docs/runbook.md. */}}
   for: 0m
   severity: warning
   summary: Topics cannot be published as Iceberg tables, so other engines see old states.
+- alert: LakefallCatalogBehind
+  expr: sum(min_over_time(lakefall_tables_uncommitted{ {{- $s }}}[1h])) > 0 or sum(increase(lakefall_tables_committed_total{ {{- $s }},outcome="refused"}[1h])) > 0
+  for: 0m
+  severity: warning
+  summary: The Iceberg catalog does not take topics' tables, so engines that ask it see old states.
 - alert: LakefallCollectorHalted
   expr: max(lakefall_collector_halted{ {{- $s }}}) > 0
   for: 0m
