@@ -229,12 +229,9 @@ impl Client {
             Some(uri) => uri.clone(),
             None => url(&format!("{}/v1/oauth/tokens", self.root()))?,
         };
-        let mut form = Serializer::new(String::new());
-        form.append_pair("grant_type", "client_credentials").append_pair("client_id", id).append_pair("client_secret", secret);
-        if !scope.is_empty() {
-            form.append_pair("scope", scope);
-        }
-        let request = self.http.post(at).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.finish());
+        let fields = [("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret), ("scope", scope)];
+        let form = Serializer::new(String::new()).extend_pairs(fields.iter().filter(|(_, text)| !text.is_empty())).finish();
+        let request = self.http.post(at).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
         let answer = answered(request).await?;
         match answer.body["access_token"].as_str() {
             Some(token) if answer.status.is_success() => Ok(token.to_owned()),
@@ -387,7 +384,7 @@ mod tests {
     #[tokio::test]
     async fn a_namespace_that_is_not_there_is_made_with_those_above_it_and_a_conflict_is_looked_at_again() {
         let answers = [200, 404, 409, 200, 409, 409, 404, 403].map(|status| (status, json!({})));
-        let (uri, served) = scripted(answers.into()).await;
+        let (uri, served) = scripted(answers.to_vec()).await;
         let client = Client::new(settings(uri, Access::Open)).unwrap();
         assert_eq!(client.register(&table(), "s3://b/v1.metadata.json").await.unwrap(), Taken::Changed);
         assert_eq!(client.register(&table(), "s3://b/v1.metadata.json").await.unwrap(), Taken::Changed);
