@@ -59,7 +59,7 @@ PATTERNS = {
     "store.endpoint": "^https?://",
     "telemetry.endpoint": "^https?://",
     "catalog.uri": "^https?://",
-    "catalog.oauth2_uri": "^https?://",
+    "catalog.oauth_uri": "^https?://",
 }
 
 DEFS = {

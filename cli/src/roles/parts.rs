@@ -317,7 +317,7 @@ fn catalog_settings(config: &Config) -> Result<Option<CatalogSettings>, Failure>
         (Some(id), Some(secret), ..) => Access::Client {
             id: id.clone(),
             secret: Secret::new(secret),
-            uri: from.oauth2_uri.as_deref().map(|text| url("catalog.oauth2_uri", text)).transpose()?,
+            uri: from.oauth_uri.as_deref().map(|text| url("catalog.oauth_uri", text)).transpose()?,
             scope: from.scope.clone(),
         },
         (_, _, Some(token), _) => Access::Token(token.clone()),

@@ -98,7 +98,7 @@
 {{- $catalog := default (dict) (get (include "lakefall.written" (list . "compactor") | fromJson) "catalog") -}}
 {{- if get $catalog "uri" -}}
 {{- $ports := list -}}
-{{- range $url := list (get $catalog "uri") (get $catalog "oauth2_uri") -}}
+{{- range $url := list (get $catalog "uri") (get $catalog "oauth_uri") -}}
 {{- if $url }}{{ $ports = append $ports (include "lakefall.port" (list $url (ternary 80 443 (hasPrefix "http://" $url))) | int) }}{{ end -}}
 {{- end -}}
 - to:

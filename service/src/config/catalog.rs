@@ -36,7 +36,7 @@ pub struct CatalogConfig {
     pub client_secret_file: Option<PathBuf>,
     /// Where credentials are exchanged. Default none: `v1/oauth/tokens` of the catalog itself.
     #[serde(serialize_with = "serialize_url")]
-    pub oauth2_uri: Option<String>,
+    pub oauth_uri: Option<String>,
     /// What the client's tokens are to allow; Polaris wants `PRINCIPAL_ROLE:ALL`. Default catalog.
     pub scope: String,
     /// The authority of the catalog's certificate, a PEM file. Default none: the system's.
@@ -56,7 +56,7 @@ impl Default for CatalogConfig {
             client_id: None,
             client_secret: None,
             client_secret_file: None,
-            oauth2_uri: None,
+            oauth_uri: None,
             scope: "catalog".to_owned(),
             ca_file: None,
             timeout_ms: 10_000,
@@ -68,7 +68,7 @@ impl CatalogConfig {
     /// What is wrong with settings that are text, each as a sentence.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        for (key, text) in [("catalog.uri", &self.uri), ("catalog.oauth2_uri", &self.oauth2_uri)] {
+        for (key, text) in [("catalog.uri", &self.uri), ("catalog.oauth_uri", &self.oauth_uri)] {
             problems.extend(text.as_deref().and_then(|text| catalog_url(key, text).err()));
         }
         if self.parent.as_deref().is_some_and(|parent| parent.split('.').any(str::is_empty)) {
@@ -128,7 +128,7 @@ mod tests {
     fn what_cannot_be_followed_is_refused_by_name() {
         let cases: [(&[(&str, &str)], &str); 8] = [
             (&[("URI", "catalog:8181")], "catalog.uri"),
-            (&[("OAUTH2_URI", "ftp://catalog")], "catalog.oauth2_uri"),
+            (&[("OAUTH_URI", "ftp://catalog")], "catalog.oauth_uri"),
             (&[("PARENT", "lake.")], "catalog.parent"),
             (&[("CLIENT_ID", "me")], "catalog.client_secret"),
             (&[("CLIENT_SECRET", "hunter2")], "catalog.client_id"),

@@ -1,5 +1,5 @@
-//! A real Iceberg REST catalog (the reference server of the Iceberg project over SQLite; `tests/iceberg`): started, killed, paused. It reads and
-//! writes tables in local folders. Must never be a fake: it refuses what a catalog refuses.
+//! A real Iceberg REST catalog (the reference server of the Iceberg project over SQLite; `tests/iceberg`): started, killed, paused. It
+//! reads and writes tables in local folders, and listens on every address, as it knows no other way. Must never be a fake: it refuses what a catalog refuses.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -48,7 +48,8 @@ impl IcebergCatalog {
         assert!(running.as_mut().is_none_or(|process| process.ended().is_some()), "the catalog runs");
         let mut classes = jars().into_os_string();
         classes.push("/*");
-        let mut command: Vec<OsString> = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"].map(Into::into).into();
+        let mut command: Vec<OsString> =
+            ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"].map(OsString::from).to_vec();
         command.extend([classes, MAIN.into()]);
         let (port, home) = (self.port.number().to_string(), self.home.path().display().to_string());
         let (database, warehouse) = (format!("jdbc:sqlite:{home}/catalog.db"), format!("file://{home}/warehouse"));
