@@ -159,9 +159,8 @@ impl Catalog {
                 },
                 None => self.client.register(table, &path(&table.root, &document_key(&folder, ours.version))).await?,
             };
-            match taken {
-                Taken::Yes => return Ok(Brought::Committed),
-                Taken::Changed => {}
+            if taken == Taken::Yes {
+                return Ok(Brought::Committed);
             }
         }
         Err(CatalogError::Contended)
