@@ -7,7 +7,8 @@ fn main() {
     let of = |name: &str| std::env::var(name).unwrap_or_default();
     let target = ["CARGO_CFG_TARGET_OS", "CARGO_CFG_TARGET_ENV", "CARGO_CFG_TARGET_ARCH"].map(of);
     // There the linker is LLVM's unless somebody chose another (Rust 1.90 and later). Elsewhere it may be one that knows none of this.
-    let own_linker = ["linker", "fuse-ld"].iter().any(|word| of("CARGO_ENCODED_RUSTFLAGS").contains(word)) || !of("RUSTC_LINKER").is_empty();
+    let own_linker =
+        ["linker", "fuse-ld"].iter().any(|word| of("CARGO_ENCODED_RUSTFLAGS").contains(word)) || !of("RUSTC_LINKER").is_empty();
     if of("PROFILE") != "release" || target != ["linux", "gnu", "x86_64"] || own_linker {
         return;
     }
