@@ -1,5 +1,5 @@
-//! A real Iceberg REST catalog (the reference server of the Iceberg project over SQLite; `tests/iceberg`): started, killed, paused. It
-//! reads and writes tables in local folders, and listens on every address, as it knows no other way. Must never be a fake: it refuses what a catalog refuses.
+//! A real Iceberg REST catalog (the reference implementation of the Iceberg project over SQLite; `tests/iceberg`): started, killed,
+//! paused. It reads and writes tables in local folders. Must never be a fake: it refuses what a catalog refuses.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,7 +18,8 @@ use crate::process::{LOOK, Process};
 const START: Duration = Duration::from_secs(120);
 /// How long a stop may take.
 const STOP: Duration = Duration::from_secs(30);
-const MAIN: &str = "org.apache.iceberg.rest.RESTCatalogServer";
+/// Compiled as it is started.
+const MAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../iceberg/Catalog.java");
 
 /// A catalog, running or not.
 #[derive(Debug)]
@@ -50,16 +51,9 @@ impl IcebergCatalog {
         classes.push("/*");
         let mut command: Vec<OsString> =
             ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"].map(OsString::from).to_vec();
-        command.extend([classes, MAIN.into()]);
-        let (port, home) = (self.port.number().to_string(), self.home.path().display().to_string());
-        let (database, warehouse) = (format!("jdbc:sqlite:{home}/catalog.db"), format!("file://{home}/warehouse"));
-        let settings = [
-            ("CATALOG_REST_PORT", port.as_str()),
-            ("CATALOG_URI", database.as_str()),
-            ("CATALOG_WAREHOUSE", warehouse.as_str()),
-            ("CATALOG_IO__IMPL", "org.apache.iceberg.hadoop.HadoopFileIO"),
-        ];
-        let mut process = Process::spawn(command, &settings, self.home.path());
+        let (port, home) = (self.port.number().to_string(), self.home.path());
+        command.extend([classes, MAIN.into(), port.into(), home.join("catalog.db").into(), home.join("warehouse").into()]);
+        let mut process = Process::spawn(command, &[], home);
         let deadline = Instant::now() + START;
         while TcpStream::connect(self.port.address()).await.is_err() {
             assert!(process.ended().is_none(), "the catalog ended at its start:\n{}", process.log());
