@@ -1,9 +1,9 @@
 //! What namespaces and topics use: the figures, how they are counted, and how the cost of what serves several topics at once is
 //! shared among them. What is counted here is a meter, not a bill: it may lack what a process that died had not reported yet.
 
+mod tally;
+
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::id::{NamespaceName, TopicId, TopicName};
 use crate::time::Timestamp;
 use crate::verbs::Caller;
+
+pub use tally::{Listener, Tally};
 
 /// One request, commit or deletion, in the unit of figures that are shared: millionths, so that the shares of one are whole.
 pub const ONE: u64 = 1_000_000;
@@ -158,49 +160,6 @@ pub fn share(whole: u64, weights: &[u64]) -> Vec<u64> {
         part
     };
     weights.iter().map(one).collect()
-}
-
-/// Is told whenever something is counted, from wherever that is: it must be quick, and never wait.
-pub trait Listener: fmt::Debug + Send + Sync {
-    /// Something was counted.
-    fn counted(&self);
-}
-
-/// Counts that many may add to at once.
-#[derive(Debug, Default)]
-pub struct Tally {
-    counts: [AtomicU64; FIGURES],
-    listener: Option<Arc<dyn Listener>>,
-}
-
-impl Tally {
-    /// One of which somebody is told when something is counted in it.
-    pub fn heard_by(listener: Arc<dyn Listener>) -> Self {
-        Self { listener: Some(listener), ..Self::default() }
-    }
-
-    /// Adds to a figure. Who is told of it sees what was done before this count was last [taken](Self::take).
-    pub fn add(&self, figure: Figure, count: u64) {
-        if count == 0 {
-            return;
-        }
-        self.counts[figure as usize].fetch_add(count, Ordering::AcqRel);
-        if let Some(listener) = &self.listener {
-            listener.counted();
-        }
-    }
-
-    /// Adds all of these.
-    pub fn merge(&self, counts: &UsageCounts) {
-        counts.counted().for_each(|(figure, count)| self.add(figure, count));
-    }
-
-    /// Takes what was counted: each count is taken by one who takes.
-    pub fn take(&self) -> UsageCounts {
-        let mut counts = UsageCounts::default();
-        counts.0.iter_mut().zip(&self.counts).for_each(|(to, from)| *to = from.swap(0, Ordering::AcqRel));
-        counts
-    }
 }
 
 /// What a process counted since its last report. Reports of one process come one after another; the ledger takes each once.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 pub use crate::admission::Admission;
 use crate::error::Result;
+pub use crate::fetched::{Fetched, Position};
 use crate::id::{BindingName, CursorName, NamespaceName, Offset, PartitionIndex, QueueName, SegmentId, TopicName};
 use crate::ledger::ObjectLevel;
 use crate::limits::Limits;
@@ -191,37 +192,6 @@ pub struct Read {
     pub until_timestamp: Option<Timestamp>,
     /// How long to wait for a first record.
     pub wait: Duration,
-}
-
-/// Where a partition stands after a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// The partition.
-    pub partition: PartitionIndex,
-    /// Where to go on.
-    pub next: Offset,
-    /// The oldest offset there is.
-    pub log_start: Offset,
-    /// The offset of the next append.
-    pub end: Offset,
-    /// `end` was told since the read began, so whatever was acknowledged before is below it. Else it is what was told some time ago:
-    /// there may be more.
-    pub current: bool,
-    /// Nothing more will be answered below the bound (`until_offset`, `until_timestamp`) asked for.
-    pub finished: bool,
-}
-
-/// What a read found.
-#[derive(Debug)]
-pub struct Fetched {
-    /// In offset order within each partition.
-    pub records: Vec<StoredRecord>,
-    /// Each partition asked for. A reader that goes on passes them back in this order: the partition served last comes last.
-    pub next: Vec<Position>,
-    /// Some of it was stored long ago: whoever asks is far behind the tail, and what is made of this can wait (see [`Verbs::aside`]).
-    pub old: bool,
-    /// The room that the answer occupies; to be held until it was sent (see [`Admission::hold`]).
-    pub admission: Admission,
 }
 
 /// Work for [`Verbs::aside`].

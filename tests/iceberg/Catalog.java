@@ -17,6 +17,8 @@ public class Catalog {
             "catalog-impl", "org.apache.iceberg.jdbc.JdbcCatalog",
             "uri", "jdbc:sqlite:" + args[1],
             "jdbc.schema-version", "V1",
+            // Two connections to SQLite would be in each other's way.
+            "clients", "1",
             "warehouse", "file://" + args[2],
             "io-impl", "org.apache.iceberg.hadoop.HadoopFileIO");
         var catalog = CatalogUtil.buildIcebergCatalog("tests", settings, new Configuration());

@@ -115,15 +115,13 @@ impl Engine {
     pub fn start(config: EngineConfig, parts: EngineParts, tasks: &Tasks, stop: CancellationToken) -> Arc<Self> {
         let EngineParts { store, cache, metadata, ambient } = parts;
         let topics = Arc::new(Topics::new(Arc::clone(&metadata)));
-        let room = config.read_buffer_bytes;
         let usage = Meter::new(Arc::clone(&metadata), &ambient, config.usage_interval);
         tasks.spawn_critical::<_, Infallible>("usage", Arc::clone(&usage).run(stop.clone()));
         let stored = (Arc::clone(&cache), store.clone());
-        let reader = Arc::new(Reader::new(Arc::clone(&metadata), stored, Arc::clone(&usage), ambient.clone(), room));
+        let reader = Arc::new(Reader::new(Arc::clone(&metadata), stored, Arc::clone(&usage), ambient.clone(), config.read_buffer_bytes));
         let bell = Arc::new(Bell::new(Arc::clone(&metadata)));
         let listeners = Listeners { topics: Arc::clone(&topics), queues: Arc::clone(&bell) };
-        let following = follow(Arc::clone(&reader.tails), listeners, Arc::clone(&metadata), stop.clone());
-        tasks.spawn_critical::<_, Infallible>("notices", following);
+        tasks.spawn_critical::<_, Infallible>("notices", follow(Arc::clone(&reader.tails), listeners, Arc::clone(&metadata), stop.clone()));
         let gate = Gate::new(config.ingest.buffer_bytes, config.ingest.admission_wait);
         let ingest = Ingest::start(config.ingest, store, cache, Arc::clone(&metadata), ambient.clone(), tasks, stop.clone());
         let router = Arc::new(Router::default());

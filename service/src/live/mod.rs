@@ -233,7 +233,7 @@ fn differences(one: &Config, other: &Config) -> Vec<String> {
 }
 
 /// Settings that are not shown, or not all of them, and whether they differ.
-pub(crate) fn secrets(one: &Config, other: &Config) -> [(&'static str, bool); 9] {
+pub(crate) fn secrets(one: &Config, other: &Config) -> [(&'static str, bool); 13] {
     [
         ("metadata.url", one.metadata.url != other.metadata.url),
         ("metadata.token", one.metadata.token != other.metadata.token),
@@ -242,6 +242,10 @@ pub(crate) fn secrets(one: &Config, other: &Config) -> [(&'static str, bool); 9]
         ("store.secret_access_key", one.store.secret_access_key != other.store.secret_access_key),
         ("receipts.key", one.receipts.key != other.receipts.key),
         ("receipts.previous", one.receipts.previous != other.receipts.previous),
+        ("catalog.uri", one.catalog.uri != other.catalog.uri),
+        ("catalog.token", one.catalog.token != other.catalog.token),
+        ("catalog.client_secret", one.catalog.client_secret != other.catalog.client_secret),
+        ("catalog.oauth_uri", one.catalog.oauth_uri != other.catalog.oauth_uri),
         ("telemetry.endpoint", one.telemetry.endpoint != other.telemetry.endpoint),
         ("telemetry.headers", one.telemetry.headers != other.telemetry.headers),
     ]
