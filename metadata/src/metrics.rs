@@ -42,6 +42,8 @@ pub const RPC_REDIRECTS: &str = "lakefall_metadata_rpc_redirects_total";
 pub const RPC_RETRIES: &str = "lakefall_metadata_rpc_retries_total";
 /// Streams that broke, by stream.
 pub const RPC_RECONNECTS: &str = "lakefall_metadata_rpc_reconnects_total";
+/// Replicas whose news this process follows: fewer than there are, and what it remembers is forgotten when the next is followed.
+pub const RPC_WATCHES: &str = "lakefall_metadata_rpc_watches";
 /// Questions that were answered by an equal one's answer.
 pub const RPC_SHARED_QUERIES: &str = "lakefall_metadata_rpc_shared_queries_total";
 /// Reports of usage; label `outcome` (`ok`, or `failed`: reported again later).

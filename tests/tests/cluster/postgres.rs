@@ -127,6 +127,12 @@ async fn reads_of_located_records_go_on_while_the_metadata_service_is_away() {
     for n in 0..200 {
         clients[0].put("t", 0, &json!(n)).await;
     }
+    // A gateway that comes to follow a replica only later forgets then what it remembers.
+    let replicas = cluster.rpc_proxies.len() as f64;
+    for gateway in &cluster.gateways {
+        eventually("news of all replicas are followed", PROMPT, async || gateway.metric("lakefall_metadata_rpc_watches").await == replicas)
+            .await;
+    }
     // Each gateway has located them once.
     let mut before = Vec::new();
     for client in &clients {

@@ -141,16 +141,32 @@ async fn stream(core: &Core, address: &Address) -> String {
         Ok(response) => response.into_inner(),
         Err(status) => return broke(&status),
     };
-    let mut first = true;
+    let mut followed: Option<Followed> = None;
     loop {
         match frames.message().await {
             Ok(Some(frame)) => {
-                take(core, address, frame, first.then_some(&asked));
-                first = false;
+                take(core, address, frame, followed.is_none().then_some(&asked));
+                followed.get_or_insert_with(Followed::begin);
             }
             Ok(None) => return "the metadata replica ended it".to_owned(),
             Err(status) => return broke(&status),
         }
+    }
+}
+
+/// A stream that began. Counted until it is dropped.
+struct Followed;
+
+impl Followed {
+    fn begin() -> Self {
+        metrics::gauge!(names::RPC_WATCHES).increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        metrics::gauge!(names::RPC_WATCHES).decrement(1.0);
     }
 }
 
