@@ -8,11 +8,15 @@ use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::ArrowError;
 use lakefall_queue::{Header, PartitionIndex, StoredRecord, ValueKind};
 
+use super::ROW_GROUP_BYTES;
 use super::schema::{header_element, header_fields};
 use crate::batch::properties;
 
 /// What a header counts beside its name and value, so that many empty ones end a row group too.
 pub(super) const HEADER_COST: usize = 16;
+
+/// Room for the values of a row group beyond what those of the last one took, so that a few bytes more do not move them all.
+const SLACK: usize = 64 << 10;
 
 /// The columns of the open row group.
 pub(super) struct Columns {
@@ -86,6 +90,9 @@ impl Columns {
     /// The columns in the order of the schema; afterwards there are no records.
     pub(super) fn finish(&mut self) -> Result<Vec<ArrayRef>, ArrowError> {
         let records = self.records();
+        // The next row group is likely to be like this one: what grows from nothing is moved again and again.
+        let room = self.values.values_slice().len().min(ROW_GROUP_BYTES) + SLACK;
+        let values = std::mem::replace(&mut self.values, BinaryBuilder::with_capacity(records, room)).finish();
         let header_ends = std::mem::replace(&mut self.header_ends, vec![0]);
         let headers: Vec<ArrayRef> = vec![Arc::new(self.header_names.finish()), Arc::new(self.header_values.finish())];
         let headers = StructArray::try_new(header_fields(false), headers, None)?;
@@ -97,7 +104,7 @@ impl Columns {
             Arc::new(time(&mut self.timestamps)),
             Arc::new(time(&mut self.appended)),
             Arc::new(self.keys.finish()),
-            Arc::new(self.values.finish()),
+            Arc::new(values),
             Arc::new(ListArray::try_new(header_element(false), ends, Arc::new(headers), None)?),
             Arc::new(self.json.finish()),
         ])

@@ -27,8 +27,10 @@ pub(super) const JSON: usize = 7;
 /// The name of the struct of typed columns.
 pub(super) const DATA: &str = "data";
 
-/// Bytes of a page before compression: what is decoded to read one record.
-const PAGE_BYTES: usize = 1 << 20;
+/// Bytes of a page before compression: what is decoded to read one record. Larger ones compress better (flights: 11.7 % of the lines, at
+/// 1 MiB 11.1 %); but the writer takes several buffers of this size for each, and beyond half a mebibyte the allocator gives each back to
+/// the system and gets it anew.
+const PAGE_BYTES: usize = 256 << 10;
 /// Bytes of a dictionary, beyond which values are written plainly.
 const DICTIONARY_BYTES: usize = 1 << 20;
 /// Longest minimum and maximum in statistics; longer keys are cut, which keeps them bounds.
