@@ -160,6 +160,10 @@ async fn known(metadata: &dyn Metadata, ids: &[SegmentId]) -> Result<Vec<bool>, 
 
 /// Reads a file's footer.
 pub(super) async fn footer(store: &Store, key: &str, size: u64) -> Result<Look, CollectError> {
+    // No store answers a range of nothing.
+    if size == 0 {
+        return Ok(Look::Unreadable("it is empty".to_owned()));
+    }
     let mut wanted = ParquetFile::TAIL_BYTES;
     loop {
         let tail = match store.get_range(key, size.saturating_sub(wanted)..size).await {
