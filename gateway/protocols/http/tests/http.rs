@@ -11,6 +11,7 @@ mod usage;
 
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -93,6 +94,25 @@ impl Room {
 }
 
 const NDJSON: &str = "application/x-ndjson";
+
+#[tokio::test]
+async fn streams_of_old_records_are_written_aside_and_are_the_same_to_the_byte() {
+    let room = Room::open().await;
+    assert_eq!(room.produce("?format=values&partition=0", NDJSON, "1\n{\"two\":2}\n").await.0, 200);
+    for media in [NDJSON, "application/vnd.apache.arrow.stream"] {
+        let read = async || {
+            let answer = room.raw("GET", "/v1/topics/t/partitions/0/records?from=earliest", &[("accept", media)], "").await;
+            assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &media.parse().unwrap()));
+            answer.into_body().collect().await.unwrap().to_bytes()
+        };
+        let recent = read().await;
+        assert_eq!((recent.is_empty(), room.fake.asides.load(Ordering::SeqCst)), (false, 0));
+        room.fake.old.store(true, Ordering::SeqCst);
+        assert_eq!(read().await, recent, "{media}");
+        assert_eq!(room.fake.asides.swap(0, Ordering::SeqCst), 1, "{media}");
+        room.fake.old.store(false, Ordering::SeqCst);
+    }
+}
 
 #[tokio::test]
 async fn a_record_comes_back_as_it_was_sent() {

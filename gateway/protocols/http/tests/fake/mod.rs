@@ -5,6 +5,7 @@ mod schemas;
 mod sql;
 mod usage;
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,6 +33,10 @@ pub(crate) struct Fake {
     pub(crate) appends: Mutex<Vec<usize>>,
     /// The last idempotency seen.
     pub(crate) idempotency: Mutex<Option<Idempotency>>,
+    /// Records are told to be old.
+    pub(crate) old: AtomicBool,
+    /// How often work was done aside.
+    pub(crate) asides: AtomicUsize,
 }
 
 impl Fake {
@@ -44,6 +49,8 @@ impl Fake {
             subjects: Mutex::default(),
             appends: Mutex::default(),
             idempotency: Mutex::default(),
+            old: AtomicBool::default(),
+            asides: AtomicUsize::default(),
         }
     }
 
@@ -169,12 +176,18 @@ impl Verbs for Fake {
                 let current = read.topic.as_str() != "away";
                 next.push(Position { partition: *partition, next: Offset(at), log_start, end, current, finished });
             }
-            Ok(Fetched { records, next, old: false, admission: Admission::default() })
+            Ok(Fetched { records, next, old: self.old.load(Ordering::SeqCst), admission: Admission::default() })
         })?;
         if found.records.is_empty() && read.wait > Duration::ZERO {
             tokio::time::sleep(read.wait).await;
         }
         Ok(found)
+    }
+
+    async fn aside(&self, work: Work) -> Result<()> {
+        self.asides.fetch_add(1, Ordering::SeqCst);
+        work();
+        Ok(())
     }
 
     async fn offsets(&self, _: &Caller, topic: &TopicName, partition: Option<PartitionIndex>, at: Start) -> Result<Vec<Position>> {
