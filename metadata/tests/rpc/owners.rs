@@ -73,6 +73,8 @@ async fn callers_do_not_notice_that_shards_move_to_one_who_joins_and_back_from_o
         .collect();
     let second = world.replica().await;
     spread(&[&first, &second]).await;
+    // The client was told of the first only; that there is a second it learns from redirects.
+    until(Duration::from_secs(20), || async { second.held.commands() > 0 }).await;
     first.stop().await;
     spread(&[&second]).await;
     stop.store(true, Ordering::SeqCst);

@@ -166,12 +166,16 @@ impl Directory {
         }
     }
 
+    /// Whom to ask. An owner that a redirect named is among them: of the others none may be left.
+    fn candidates(&self) -> Vec<Address> {
+        let all: BTreeSet<_> = self.look(|known| self.endpoints.iter().chain(&known.replicas).chain(known.owners()).cloned().collect());
+        all.into_iter().collect()
+    }
+
     /// Asks one replica after the other, in random order, until one answers. The error is everybody's.
     async fn round(&self, dialer: &Dialer, ambient: &Ambient) -> (Option<(DescribeReply, Duration)>, Vec<(Address, CallError)>) {
-        let (mut left, cluster) = self.look(|known| {
-            let all: BTreeSet<Address> = self.endpoints.iter().chain(&known.replicas).cloned().collect();
-            (all.into_iter().collect::<Vec<_>>(), known.cluster.clone())
-        });
+        let mut left = self.candidates();
+        let cluster = self.look(|known| known.cluster.clone());
         let mut asked = FuturesUnordered::new();
         let mut failed = Vec::new();
         loop {
@@ -261,4 +265,21 @@ fn trouble(mut failed: Vec<(Address, CallError)>) -> Trouble {
     let tls = ["certificate", "alert", "InvalidContentType"].iter().any(|word| reasons.contains(word));
     let check = if tls { "check metadata.tls on both sides" } else { "check that they run and that metadata.endpoints names them" };
     Trouble::Unreachable(format!("no metadata replica answers ({reasons}): {check}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ReplicaId;
+
+    #[test]
+    fn an_owner_that_a_redirect_named_is_asked_in_the_next_round() {
+        let [first, second]: [Address; 2] = ["http://127.0.0.1:1".into(), "http://127.0.0.1:2".into()];
+        let directory = Directory::new(vec![Arc::clone(&first)]);
+        directory.known.send_modify(|known| known.owners = vec![Some(Arc::clone(&first)); 2]);
+        assert_eq!(directory.candidates(), [Arc::clone(&first)]);
+        let replica = Replica { id: ReplicaId(2), address: second.to_string() };
+        directory.redirected(ShardId(1), &first, Some(&replica));
+        assert_eq!(directory.candidates(), [first, second]);
+    }
 }
