@@ -157,6 +157,11 @@ impl Http {
         self.at = (self.at + 1) % self.gateways.len();
     }
 
+    /// Goes to this gateway.
+    pub fn go(&mut self, to: usize) {
+        self.at = to % self.gateways.len();
+    }
+
     /// Sends a request and takes the whole answer.
     pub async fn send(&mut self, ask: Ask) -> Result<Answer, NoAnswer> {
         let (method, path, gateway) = (ask.method.clone(), ask.path.clone(), self.gateways[self.at].clone());

@@ -34,6 +34,7 @@ pub mod stream;
 pub mod tally;
 pub mod time;
 pub mod trace;
+pub mod waking;
 pub mod weather;
 pub mod whitebox;
 pub mod world;

@@ -21,7 +21,7 @@ pub const TOPIC: &str = "log";
 /// Between two tries while nobody serves: the first, then twice as long each time up to the last.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How long a reader may sleep before records that are there, when all is well.
-const WAKING: Duration = Duration::from_secs(4);
+pub(crate) const WAKING: Duration = Duration::from_secs(4);
 /// How long it waits for records.
 const POLL: Duration = Duration::from_secs(10);
 /// Readers are numbered from here on, apart from producers.

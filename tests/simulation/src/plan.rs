@@ -13,6 +13,8 @@ pub const STORM: Duration = Duration::from_secs(20);
 pub const HEAL: Duration = Duration::from_secs(320);
 /// When clients stop to send: so long they must be served again.
 pub const STOP: Duration = Duration::from_secs(345);
+/// When what is left is read: objects of the beginning may be deleted by then.
+pub const FINAL: Duration = Duration::from_secs(400);
 /// When what is left must be read, drained and cleared away.
 pub const END: Duration = Duration::from_secs(600);
 

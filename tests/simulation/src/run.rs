@@ -14,17 +14,15 @@ use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::hosts::software;
 use crate::http::Http;
-use crate::plan::{END, HEAL, Host, Plan, Role, STOP, STORM};
+use crate::plan::{END, FINAL, HEAL, Host, Plan, Role, STOP, STORM};
 use crate::report::Outcome;
 use crate::time::{self, STEP};
 use crate::trace::Trace;
 use crate::weather::Weather;
 use crate::whitebox::{self, Inside, swept_after};
 use crate::world::World;
-use crate::{effects, guards, log, queue, small, stream, tally};
+use crate::{effects, guards, log, queue, small, stream, tally, waking};
 
-/// When what is left is read: objects of the beginning may be deleted by then.
-const FINAL: Duration = Duration::from_secs(400);
 /// Records that a run must have acknowledged at least.
 const ACKED: u64 = 1_000;
 /// What two processes may differ by in their idea of a lease's end.
@@ -43,6 +41,7 @@ struct Loads {
     guards: Arc<guards::Run>,
     small: Arc<small::Run>,
     long: Arc<queue::Run>,
+    waking: Arc<waking::Run>,
 }
 
 impl Loads {
@@ -76,6 +75,7 @@ pub fn run(seed: u64, trace: Arc<Trace>) -> Outcome {
         guards: guards::Run::new(&world),
         small: small::Run::new(&world, &tape),
         long: queue::Run::long(&world, &tape),
+        waking: waking::Run::new(&world),
     };
     let simulated = simulate(&world, &loads, &tape);
     let inside = futures::executor::block_on(whitebox::look(&world));
@@ -173,9 +173,9 @@ fn populate(sim: &mut Sim<'static>, world: &Arc<World>, loads: &Loads) {
 }
 
 /// The clients of a host: two producers and one on a long request, readers, two senders and two receivers, workers, those who try what
-/// is refused, and those whose histories are searched for an order.
+/// is refused, those whose histories are searched for an order, and at last those who wait for a single record.
 async fn clients(world: Arc<World>, loads: Loads, host: Host) -> turmoil::Result {
-    let Loads { log, queue, effects, guards, small, long } = loads;
+    let Loads { log, queue, effects, guards, small, long, waking } = loads;
     let (seed, name, index, gateways) = (world.plan.seed, host.name(), host.index as u32, world.gateways());
     let http = |what: &str, number: u32| Http::new(&format!("{name} {what}-{number}"), &gateways, number as usize, &world.trace);
     let dice = |what: &str, number: u32| Dice::new(seed, &format!("{name} {what} {number}"));
@@ -189,8 +189,10 @@ async fn clients(world: Arc<World>, loads: Loads, host: Host) -> turmoil::Result
     tokio::spawn(guards::write(Arc::clone(&guards), http("writer", index), index, dice("writer", index)));
     if index == 0 {
         tokio::spawn(effects::send(Arc::clone(&effects), http("inputs", 0), dice("inputs", 0)));
+        tokio::spawn(waking::read(waking, http("waking reader", 0), http("waking sender", 0), dice("waking reader", 0)));
     } else {
         tokio::spawn(guards::trim(Arc::clone(&guards), http("trimmer", 0), dice("trimmer", 0)));
+        tokio::spawn(waking::receive(waking, http("waking receiver", 0), http("waking sender", 0), dice("waking receiver", 0)));
     }
     for nth in 0..2 {
         let producer = index * 2 + nth;
@@ -256,6 +258,10 @@ fn judge(world: &Arc<World>, loads: &Loads, tape: &Tape, inside: Inside, simulat
     if loads.guards.refused() == 0 {
         violations.push("Vacuous: nothing was tried that must be refused".to_owned());
     }
+    let [readers, receivers] = loads.waking.met();
+    if readers.min(receivers) < waking::FEWEST {
+        violations.push(format!("Vacuous: only {readers} readers and {receivers} receivers waited for something that came"));
+    }
     if inside.extents == 0 {
         violations.push("Vacuous: no extent was looked at".to_owned());
     }
@@ -288,7 +294,7 @@ fn judge(world: &Arc<World>, loads: &Loads, tape: &Tape, inside: Inside, simulat
         simulated_ms: simulated.as_millis() as u64,
         acked: loads.log.acked(),
         messages: loads.queue.sent(),
-        calls: loads.log.tally.calls() + loads.queue.tally.calls(),
+        calls: loads.log.tally.calls() + loads.queue.tally.calls() + loads.waking.tally.calls(),
         unknown: report.unknown,
         compacted: inside.compacted as u64,
         let_go: inside.let_go as u64,
