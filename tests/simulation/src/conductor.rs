@@ -148,6 +148,11 @@ impl Conductor {
                 self.ends.push((now + ROLL, End::Roll(hosts)));
             }
             Action::Partition(one, other, time) => self.spoil(one, other, Wrong::Cut, time, sim, now),
+            Action::Strand(gateway, time) => {
+                for replica in self.world.plan.hosts().into_iter().filter(|host| host.role == Role::Metadata) {
+                    self.spoil(gateway, replica, Wrong::Cut, time, sim, now);
+                }
+            }
             Action::OneWay(from, to, time) => self.spoil(from, to, Wrong::Forth, time, sim, now),
             Action::Hold(one, other, time) => self.spoil(one, other, Wrong::Held, time, sim, now),
             Action::Slow(one, other, time, most) => {

@@ -23,6 +23,8 @@ pub enum Fault {
     Held,
     /// Packets are lost, and connections with them.
     Loss,
+    /// A gateway reaches no metadata replica until what it stored meanwhile is taken for orphans.
+    Stranded,
     /// A host's wall clock jumps.
     ClockStep,
     /// The object store refuses, and nothing happened: 500, reset.
@@ -63,7 +65,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Crash,
         Self::Pause,
         Self::Usurped,
@@ -73,6 +75,7 @@ impl Fault {
         Self::SlowLink,
         Self::Held,
         Self::Loss,
+        Self::Stranded,
         Self::ClockStep,
         Self::StoreBefore,
         Self::StoreAfter,
@@ -106,6 +109,7 @@ impl Fault {
                 | Self::SlowLink
                 | Self::Held
                 | Self::Loss
+                | Self::Stranded
                 | Self::ClockStep
                 | Self::MetaAway
         )

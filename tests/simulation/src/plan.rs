@@ -20,6 +20,15 @@ pub const END: Duration = Duration::from_secs(600);
 
 /// Pause between two scheduled faults of a kind, about.
 const BETWEEN: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(90));
+/// How old an orphan must be where gateways are stranded…
+const HASTY_GRACE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(6));
+/// …and the time between two sweeps there: both little more than the least that the settings take.
+const HASTY_INTERVAL: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(12));
+/// How much longer than both together a gateway is stranded: a sweep passes by all that it stored at first. It is less than a gateway
+/// repeats a commit, and mostly less than a client waits for the answer.
+const STRANDED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
+/// Pause between two strandings, about: meanwhile that gateway's clients get nothing done.
+const BETWEEN_STRANDED: (Duration, Duration) = (Duration::from_secs(45), Duration::from_secs(90));
 /// Shares of requests that are struck, in 10,000.
 const RATE: (u64, u64) = (30, 400);
 /// Fewest kinds of faults of a run.
@@ -75,6 +84,8 @@ pub enum Action {
     Roll(Role),
     /// No packets between two hosts for this time.
     Partition(Host, Host, Duration),
+    /// None between a gateway and all metadata replicas.
+    Strand(Host, Duration),
     /// None from the first to the second.
     OneWay(Host, Host, Duration),
     /// Packets between two hosts take up to the second time for the first.
@@ -183,17 +194,31 @@ impl Plan {
             schedule: Vec::new(),
         };
         while plan.faults.len() < KINDS {
-            plan.faults.extend(Fault::ALL.into_iter().filter(|_| dice.between(1, 100) <= ENABLED));
+            let usual = Fault::ALL.into_iter().filter(|fault| *fault != Fault::Stranded);
+            plan.faults.extend(usual.filter(|_| dice.between(1, 100) <= ENABLED));
         }
         for fault in plan.faults.clone() {
             if fault.is_scheduled() {
-                plan.order(fault, &mut dice);
+                plan.order(fault, BETWEEN, &mut dice);
             } else {
                 plan.rates.insert(fault, dice.between(RATE.0, RATE.1) as u32);
             }
         }
+        plan.strand(&mut Dice::new(seed, "stranded"));
         plan.schedule.sort_by_key(|(at, fault, _)| (*at, *fault));
         plan
+    }
+
+    /// In some seeds orphans are swept soon, and gateways are held up for longer: only the ledgers' refusal keeps what was deleted from
+    /// being committed. By dice of its own, as it came later: what else a seed decides stays what it was.
+    fn strand(&mut self, dice: &mut Dice) {
+        if dice.between(1, 100) > ENABLED {
+            return;
+        }
+        self.orphan_grace = dice.time(HASTY_GRACE.0, HASTY_GRACE.1);
+        self.orphan_interval = dice.time(HASTY_INTERVAL.0, HASTY_INTERVAL.1);
+        self.faults.insert(Fault::Stranded);
+        self.order(Fault::Stranded, BETWEEN_STRANDED, dice);
     }
 
     /// All hosts.
@@ -206,9 +231,9 @@ impl Plan {
             .collect()
     }
 
-    /// Writes faults of this kind into the schedule.
-    fn order(&mut self, fault: Fault, dice: &mut Dice) {
-        let pause = dice.time(BETWEEN.0, BETWEEN.1);
+    /// Writes faults of this kind into the schedule, with a pause of about that between two.
+    fn order(&mut self, fault: Fault, between: (Duration, Duration), dice: &mut Dice) {
+        let pause = dice.time(between.0, between.1);
         let mut at = STORM + dice.time(Duration::from_secs(1), pause);
         loop {
             let Some((action, lasts)) = self.action(fault, dice) else { return };
@@ -238,6 +263,11 @@ impl Plan {
             Fault::Rolling => {
                 let role = *dice.pick(&[Role::Gateway, Role::Metadata, Role::Compactor]);
                 return Some((Action::Roll(role), Duration::from_secs(45)));
+            }
+            Fault::Stranded => {
+                let gateways: Vec<Host> = servers.into_iter().filter(|host| host.role == Role::Gateway).collect();
+                let stranded = self.orphan_grace + self.orphan_interval + dice.time(STRANDED.0, STRANDED.1);
+                return Some((Action::Strand(*dice.pick(&gateways), stranded), stranded));
             }
             Fault::Partition => Action::Partition(one, other, lasts),
             Fault::OneWay => Action::OneWay(one, other, lasts),
@@ -298,5 +328,18 @@ mod tests {
             planned.extend(plan.faults);
         }
         assert_eq!(planned.len(), Fault::ALL.len());
+    }
+
+    #[test]
+    fn a_stranded_gateway_is_away_for_longer_than_orphans_are_left_and_less_than_it_repeats_a_commit() {
+        let repeated = Duration::from_secs(60);
+        for seed in 0..100 {
+            let plan = Plan::new(seed);
+            for (_, _, action) in &plan.schedule {
+                let Action::Strand(host, lasts) = action else { continue };
+                assert_eq!(host.role, Role::Gateway);
+                assert!(*lasts > plan.orphan_grace + plan.orphan_interval && *lasts < repeated, "seed {seed}: {lasts:?}");
+            }
+        }
     }
 }
