@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use lakefall_metadata::StoreError;
+use lakefall_metadata::{StoreError, WriterToken};
 use lakefall_queue::id::JournalSeq;
 use lakefall_queue::ledger::{
     Atom, COMMIT_WINDOW, Command, DedupClaim, LayoutRun, Ledger, ProposedExtent, RetiredExtent, Row, RowKey, SegmentCommit, Slice,
@@ -170,6 +170,24 @@ pub(crate) async fn a_checkpoint_of_an_old_epoch_is_fenced_and_changes_nothing<K
     assert_eq!(bench.store.checkpoint(&old, &checkpoint).await, Err(StoreError::Fenced));
     let after = bench.load().await;
     assert_eq!((after.shard, sorted(after.rows), after.entries), (before.shard, sorted(before.rows), before.entries));
+}
+
+/// Nothing stands there any more, and nobody would ever read it.
+pub(crate) async fn an_append_of_an_old_epoch_is_fenced_also_at_a_place_that_a_checkpoint_emptied<K: Kind>() {
+    let mut bench = Bench::of::<K>().await;
+    let topic = bench.topic("orders", 1).await;
+    let old = bench.lease;
+    bench.lease = bench.store.take(SHARD).await.unwrap();
+    bench.group(vec![commit(1, topic, 1)]).await;
+    bench.checkpoint().await;
+    assert!(bench.load().await.entries.is_empty());
+    for _ in 0..2 {
+        let late = bench.store.append(&old, JournalSeq(2), WriterToken(2), Bytes::from_static(b"late")).await;
+        assert_eq!(late, Err(StoreError::Fenced));
+    }
+    bench.group(vec![commit(2, topic, 1)]).await;
+    assert_eq!(bench.load().await.entries.len(), 1);
+    bench.check_rebuilt().await;
 }
 
 pub(crate) async fn a_shards_rows_are_not_anothers<K: Kind>() {
