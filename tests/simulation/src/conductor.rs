@@ -90,6 +90,8 @@ impl Conductor {
         for host in self.world.plan.hosts() {
             self.world.control(host).clock().step(0);
         }
+        // Nothing of the storm comes into the calm.
+        self.world.late.arrive(Duration::MAX);
     }
 
     /// Starts a host's process anew, at once.
@@ -117,6 +119,13 @@ impl Conductor {
         self.down.get(&host).copied().unwrap_or_default()
     }
 
+    /// The host of the replica that wrote last, if it is up.
+    fn owner(&self) -> Option<Host> {
+        let last = self.world.weather.last_append();
+        let owner = self.world.plan.hosts().into_iter().find(|host| last.as_deref() == Some(&host.name()));
+        owner.filter(|owner| !self.is_down(*owner))
+    }
+
     fn begin(&mut self, fault: Fault, action: Action, sim: &mut Sim<'_>, now: Duration) {
         let told = format!("{action:?}");
         match action {
@@ -135,9 +144,7 @@ impl Conductor {
                 self.pause(host, time, sim, now);
             }
             Action::Usurp(time) => {
-                let last = self.world.weather.last_append();
-                let owner = self.world.plan.hosts().into_iter().find(|host| last.as_deref() == Some(&host.name()));
-                let Some(owner) = owner.filter(|owner| !self.is_down(*owner)) else { return };
+                let Some(owner) = self.owner() else { return };
                 self.pause(owner, time, sim, now);
             }
             Action::Roll(role) => {
@@ -167,6 +174,10 @@ impl Conductor {
             Action::Away(host, time) => {
                 self.close(host);
                 self.ends.push((now + time, End::Open(host)));
+            }
+            Action::Withhold(time) => {
+                let Some(owner) = self.owner() else { return };
+                self.world.control(owner).hold_until(now + time);
             }
         }
         self.world.weather.fired(fault, format_args!("{told}"));

@@ -42,6 +42,14 @@ impl Dice {
         Duration::from_millis(self.between(low.as_millis() as u64, high.as_millis() as u64))
     }
 
+    /// A time up to `high`, in whole milliseconds, whose order of magnitude is drawn first: a few milliseconds are as likely as a few
+    /// seconds.
+    pub fn time_of_any_size(&mut self, high: Duration) -> Duration {
+        let high = (high.as_millis() as u64).max(1);
+        let halvings = self.between(0, u64::from(high.ilog2()));
+        Duration::from_millis(self.between(1, high >> halvings))
+    }
+
     /// One of several.
     pub fn pick<'t, T>(&mut self, of: &'t [T]) -> &'t T {
         &of[self.between(0, of.len() as u64 - 1) as usize]

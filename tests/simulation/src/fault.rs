@@ -57,15 +57,19 @@ pub enum Fault {
     MetaLostReply,
     /// A transaction is committed long after its sender gave up.
     MetaLate,
+    /// A connection to the database breaks, and what was asked on it is done all the same, a moment or seconds later.
+    MetaBroken,
     /// The database is slow.
     MetaSlow,
     /// A replica does not reach the database.
     MetaAway,
+    /// What the owner of shards sends the database is held up for longer than its lease, then all of it arrives.
+    MetaHeld,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Crash,
         Self::Pause,
         Self::Usurped,
@@ -92,9 +96,15 @@ impl Fault {
         Self::MetaLostRequest,
         Self::MetaLostReply,
         Self::MetaLate,
+        Self::MetaBroken,
         Self::MetaSlow,
         Self::MetaAway,
+        Self::MetaHeld,
     ];
+
+    /// Those that were added when seeds were known by what they do: each is planned by itself, so that a seed's other faults stay as
+    /// they were.
+    pub const ADDED: [Self; 3] = [Self::Stranded, Self::MetaBroken, Self::MetaHeld];
 
     /// Whether it happens at moments that the plan says, to hosts or links; else it happens to one request in so many.
     pub fn is_scheduled(self) -> bool {
@@ -112,6 +122,7 @@ impl Fault {
                 | Self::Stranded
                 | Self::ClockStep
                 | Self::MetaAway
+                | Self::MetaHeld
         )
     }
 }

@@ -46,6 +46,8 @@ pub struct Control(Arc<ControlState>);
 #[derive(Debug, Default)]
 struct ControlState {
     gate: Gate,
+    /// Until when what it sends the database is held up, in nanoseconds.
+    held: AtomicU64,
     clock: Arc<HostClock>,
     /// Raised to stop the process that runs.
     stops: watch::Sender<u64>,
@@ -61,6 +63,16 @@ impl Control {
     /// What the host's requests to stores go through.
     pub fn gate(&self) -> &Gate {
         &self.0.gate
+    }
+
+    /// What the host sends the database from now on arrives then.
+    pub fn hold_until(&self, until: Duration) {
+        self.0.held.fetch_max(until.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// When what the host sends the database arrives, if it is held up.
+    pub fn held_until(&self) -> Option<Duration> {
+        Some(Duration::from_nanos(self.0.held.load(Ordering::Relaxed))).filter(|until| *until > time::elapsed())
     }
 
     /// The host's clocks.
@@ -171,7 +183,7 @@ async fn metadata(world: &Arc<World>, process: &Process) -> turmoil::Result {
     let Process { host, control, tasks, ambient } = process;
     let me = Replica { id: ReplicaId(ambient.entropy.draw()), address: format!("http://{host}:{RPC_PORT}") };
     let port = Port::open(RPC_PORT).await?;
-    let database = Database::new(&world.database, me.clone(), plan.lease, &world.weather, host, control.gate().clone());
+    let database = Database::new(world, me.clone(), host, control);
     let (node_stop, server_stop) = (CancellationToken::new(), CancellationToken::new());
     let peers = RpcPeers::new(&ClientSecurity::default(), Dialing::Through(Arc::new(Dialer)))?;
     let config = NodeConfig {

@@ -20,6 +20,7 @@ pub mod fault;
 pub mod guards;
 pub mod hosts;
 pub mod http;
+pub mod late;
 pub mod log;
 pub mod metadata;
 pub mod net;

@@ -35,6 +35,13 @@ const RATE: (u64, u64) = (30, 400);
 const KINDS: usize = 4;
 /// Of all kinds, so many in 100 are enabled.
 const ENABLED: u64 = 30;
+/// One in so many seeds enables a kind that was added.
+const ADDED: u64 = 2;
+/// Past its lease, an owner is held up for so long: gateways still wait for what they asked it.
+const HELD: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(6));
+/// Journal entries between two checkpoints where owners are held up: so few that the next owner empties places meanwhile that something
+/// is on its way to.
+const HELD_ENTRIES: (u64, u64) = (5, 60);
 
 /// A role, or the clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,6 +105,8 @@ pub enum Action {
     Clock(Host, i64),
     /// The replica does not reach the database for this time.
     Away(Host, Duration),
+    /// What the replica that owns most sends the database arrives only after this time.
+    Withhold(Duration),
 }
 
 /// What a seed decides.
@@ -194,31 +203,17 @@ impl Plan {
             schedule: Vec::new(),
         };
         while plan.faults.len() < KINDS {
-            let usual = Fault::ALL.into_iter().filter(|fault| *fault != Fault::Stranded);
-            plan.faults.extend(usual.filter(|_| dice.between(1, 100) <= ENABLED));
+            let known = Fault::ALL.into_iter().filter(|fault| !Fault::ADDED.contains(fault));
+            plan.faults.extend(known.filter(|_| dice.between(1, 100) <= ENABLED));
         }
         for fault in plan.faults.clone() {
-            if fault.is_scheduled() {
-                plan.order(fault, BETWEEN, &mut dice);
-            } else {
-                plan.rates.insert(fault, dice.between(RATE.0, RATE.1) as u32);
-            }
+            plan.enable(fault, &mut dice);
         }
-        plan.strand(&mut Dice::new(seed, "stranded"));
+        for fault in Fault::ADDED {
+            plan.add(fault);
+        }
         plan.schedule.sort_by_key(|(at, fault, _)| (*at, *fault));
         plan
-    }
-
-    /// In some seeds orphans are swept soon, and gateways are held up for longer: only the ledgers' refusal keeps what was deleted from
-    /// being committed. By dice of its own, as it came later: what else a seed decides stays what it was.
-    fn strand(&mut self, dice: &mut Dice) {
-        if dice.between(1, 100) > ENABLED {
-            return;
-        }
-        self.orphan_grace = dice.time(HASTY_GRACE.0, HASTY_GRACE.1);
-        self.orphan_interval = dice.time(HASTY_INTERVAL.0, HASTY_INTERVAL.1);
-        self.faults.insert(Fault::Stranded);
-        self.order(Fault::Stranded, BETWEEN_STRANDED, dice);
     }
 
     /// All hosts.
@@ -231,8 +226,37 @@ impl Plan {
             .collect()
     }
 
-    /// Writes faults of this kind into the schedule, with a pause of about that between two.
-    fn order(&mut self, fault: Fault, between: (Duration, Duration), dice: &mut Dice) {
+    /// Faults of this kind happen: at moments, or to a share of requests.
+    fn enable(&mut self, fault: Fault, dice: &mut Dice) {
+        if fault.is_scheduled() {
+            self.order(fault, dice);
+        } else {
+            self.rates.insert(fault, dice.between(RATE.0, RATE.1) as u32);
+        }
+    }
+
+    /// Enables a kind that was added, with the settings that it needs, or does not. Its dice are its own.
+    fn add(&mut self, fault: Fault) {
+        let mut dice = Dice::new(self.seed, &format!("plan {fault}"));
+        if !dice.one_in(ADDED) {
+            return;
+        }
+        match fault {
+            // Only the ledgers' refusal keeps what was deleted from being committed.
+            Fault::Stranded => {
+                self.orphan_grace = dice.time(HASTY_GRACE.0, HASTY_GRACE.1);
+                self.orphan_interval = dice.time(HASTY_INTERVAL.0, HASTY_INTERVAL.1);
+            }
+            Fault::MetaHeld => self.checkpoint_entries = dice.between(HELD_ENTRIES.0, HELD_ENTRIES.1),
+            _ => {}
+        }
+        self.faults.insert(fault);
+        self.enable(fault, &mut dice);
+    }
+
+    /// Writes faults of this kind into the schedule.
+    fn order(&mut self, fault: Fault, dice: &mut Dice) {
+        let between = if fault == Fault::Stranded { BETWEEN_STRANDED } else { BETWEEN };
         let pause = dice.time(between.0, between.1);
         let mut at = STORM + dice.time(Duration::from_secs(1), pause);
         loop {
@@ -279,6 +303,10 @@ impl Plan {
                 return Some((Action::Clock(server, if dice.one_in(2) { off } else { -off }), Duration::ZERO));
             }
             Fault::MetaAway => Action::Away(*dice.pick(&replicas), lasts),
+            Fault::MetaHeld => {
+                let held = self.lease + dice.time(HELD.0, HELD.1);
+                return Some((Action::Withhold(held), held));
+            }
             _ => return None,
         };
         let lasts = match &action {
@@ -341,5 +369,19 @@ mod tests {
                 assert!(*lasts > plan.orphan_grace + plan.orphan_interval && *lasts < repeated, "seed {seed}: {lasts:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_owner_is_held_up_past_the_end_of_its_lease() {
+        let held = |seed| {
+            let plan = Plan::new(seed);
+            let past = |(_, _, action): &(Duration, Fault, Action)| match action {
+                Action::Withhold(time) => Some(time.saturating_sub(plan.lease)),
+                _ => None,
+            };
+            plan.schedule.iter().filter_map(past).collect::<Vec<_>>()
+        };
+        let past: Vec<Duration> = (0..100).flat_map(held).collect();
+        assert!(past.len() > 100 && past.iter().all(|past| (HELD.0..=HELD.1).contains(past)), "{past:?}");
     }
 }

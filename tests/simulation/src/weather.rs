@@ -94,6 +94,11 @@ impl Weather {
     pub fn time(&self, low: Duration, high: Duration) -> Duration {
         lock(&self.state).dice.time(low, high)
     }
+
+    /// A time up to `high`, short ones as often as long ones.
+    pub fn time_of_any_size(&self, high: Duration) -> Duration {
+        lock(&self.state).dice.time_of_any_size(high)
+    }
 }
 
 /// Lets a host's requests to what is not on the network through, or holds them up: stores are not hosts.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use lakefall_metadata::memory::MemoryStore;
 
 use crate::hosts::Control;
+use crate::late::Late;
 use crate::lock;
 use crate::objects::Bucket;
 use crate::plan::{Host, Plan};
@@ -22,6 +23,8 @@ pub struct World {
     pub bucket: Arc<Bucket>,
     /// The database.
     pub database: MemoryStore,
+    /// What is on its way to the database.
+    pub late: Late,
     /// What happened.
     pub trace: Arc<Trace>,
     controls: BTreeMap<Host, Control>,
@@ -33,7 +36,8 @@ impl World {
     pub fn new(plan: Plan, weather: Arc<Weather>, trace: Arc<Trace>) -> Arc<Self> {
         let controls = plan.hosts().into_iter().map(|host| (host, Control::default())).collect();
         let bucket = Bucket::new(Arc::clone(&weather));
-        Arc::new(Self { plan, weather, bucket, database: MemoryStore::new(), trace, controls, violations: Mutex::default() })
+        let (database, late) = (MemoryStore::new(), Late::default());
+        Arc::new(Self { plan, weather, bucket, database, late, trace, controls, violations: Mutex::default() })
     }
 
     /// What is said to a host's processes.
