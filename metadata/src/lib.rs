@@ -3,6 +3,7 @@
 
 mod attend;
 mod checkpoints;
+mod insist;
 mod located;
 mod look;
 pub mod memory;

@@ -261,6 +261,10 @@ impl Owner {
                 if matches!(error, StoreError::Unknown(_)) && planted::is(Bug::LookInsteadOfWrite) {
                     return self.look(&entry, pending).await;
                 }
+                if !self.tenure.certain() && planted::is(Bug::FormerOwnerAppends) {
+                    self.insist(&entry, pending);
+                    return Err(error);
+                }
                 let error = give_up(pending, error);
                 return if planted::is(Bug::OwnerGoesOn) { Ok(()) } else { Err(error) };
             }

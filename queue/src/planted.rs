@@ -62,8 +62,9 @@ pub enum Bug {
     WakeUpLost,
     /// Fencing tokens are not held against the highest that was seen. A writer that was shut out goes on writing.
     FencingTokenIgnored,
-    /// The store takes entries of former reigns. One that comes to a place which a checkpoint emptied is written there and
-    /// acknowledged, and never read again.
+    /// The store takes entries of former reigns, and owners count on it not to: one whose lease ends while an append is under way lets
+    /// the store say what becomes of it. An entry that comes to a place which a checkpoint emptied is written there and acknowledged,
+    /// and never read again.
     FormerOwnerAppends,
     /// An owner answers without being certain of its lease. One that was paused tells of a state that others have gone past: what
     /// was acknowledged elsewhere is not there.
