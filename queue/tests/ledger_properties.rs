@@ -206,6 +206,7 @@ fn random_histories_reach_every_outcome() {
         "Forgotten",
         "retired",
         "retire refused",
+        "retire refused after a swap",
         "partition finished",
         "evicted",
         "forgotten objects",

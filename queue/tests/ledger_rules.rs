@@ -10,8 +10,8 @@ use lakefall_queue::error::Error;
 use lakefall_queue::id::{Epoch, JournalSeq};
 use lakefall_queue::ledger::{
     Answer, Applied, Atom, AtomOutcome, COMMIT_WINDOW, Command, CommitReply, DedupClaim, DedupHit, EntryError, JournalEntry, LayoutRun,
-    Ledger, Partition, ProposedExtent, Query, Reclaimable, Refusal, Reply, RetiredExtent, RowKey, SegmentCommit, Slice, SliceCondition,
-    SliceOutcome,
+    Ledger, Partition, ProposedExtent, Query, Reclaimable, ReclaimablePartition, Refusal, Reply, RetiredExtent, RowKey, SegmentCommit,
+    Slice, SliceCondition, SliceOutcome,
 };
 use lakefall_queue::topic::TopicConfig;
 use lakefall_queue::verbs::{AckRange, CursorMove, Idempotency, PageRequest, Precondition, ProducerStamp};
@@ -194,8 +194,12 @@ fn trim(topic: TopicId, before: u64) -> Command {
     Command::Trim { topic, partition: Some(P0), before: Offset(before) }
 }
 
+fn reclaimable(topic: TopicId, oldest: u64, log_start: u64) -> ReclaimablePartition {
+    ReclaimablePartition { topic, partition: P0, oldest: Offset(oldest), log_start: Offset(log_start), generation: Some(0) }
+}
+
 fn retire(topic: TopicId, extents: Vec<RetiredExtent>) -> Command {
-    Command::Retire { topic, partition: P0, extents }
+    Command::Retire { topic, partition: P0, extents, generation: None }
 }
 
 #[test]
@@ -475,7 +479,7 @@ fn a_retire_out_of_turn_or_above_the_log_start_is_refused() {
     }
     bench.apply(retire(topic, vec![all[0]])).reply.unwrap();
     assert_eq!(bench.partition(topic, P0).first_recent(), Offset(2));
-    assert_eq!(bench.reclaimable().partitions, [(topic, P0, Offset(2), Offset(3))]);
+    assert_eq!(bench.reclaimable().partitions, [reclaimable(topic, 2, 3)]);
 }
 
 #[test]
@@ -486,7 +490,7 @@ fn a_deleted_topics_objects_are_free_after_their_extents_were_retired() {
     let extents = bench.oldest(topic, 2);
     bench.apply(delete_topic("orders")).reply.unwrap();
     assert!(bench.ledger.partition(topic, P1).is_none(), "an empty partition goes at once");
-    assert_eq!(bench.reclaimable().partitions, [(topic, P0, Offset(0), Offset(2))]);
+    assert_eq!(bench.reclaimable().partitions, [reclaimable(topic, 0, 2)]);
     bench.apply(retire(topic, extents.clone())).reply.unwrap();
     assert!(bench.ledger.partition(topic, P0).is_none());
     assert_eq!(bench.reclaimable().objects, [], "the answers to their commits are still owed");

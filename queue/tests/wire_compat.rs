@@ -127,7 +127,7 @@ fn version_1() -> JournalEntry {
             Command::DeleteCursor { namespace, cursor, topic: None },
             Command::Commit(SegmentCommit { segment: segment(1), size: 1 << 23, extents, atoms }),
             Command::RefuseSegments { segments: vec![segment(3), segment(4)] },
-            Command::Retire { topic, partition: PartitionIndex(1), extents: vec![retired] },
+            Command::Retire { topic, partition: PartitionIndex(1), extents: vec![retired], generation: None },
             Command::ForgetObjects { objects: vec![segment(5)] },
         ],
     }

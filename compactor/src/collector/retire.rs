@@ -1,7 +1,7 @@
 //! Lets go of extents wholly below their partition's log start, and so of the objects that only they kept.
 
-use lakefall_queue::ledger::{Answer, Command, Query, RetiredExtent};
-use lakefall_queue::{Offset, PartitionIndex, ShardId, TopicId};
+use lakefall_queue::ShardId;
+use lakefall_queue::ledger::{Answer, Command, Query, ReclaimablePartition, Refusal, RetiredExtent};
 
 use super::{CollectError, Collector, unexpected};
 use crate::metrics as names;
@@ -23,21 +23,16 @@ impl Collector {
                 Answer::Reclaimable(found) => found.partitions,
                 other => return Err(unexpected(&other)),
             };
-            for (topic, partition, _, log_start) in &found {
-                retired += self.retire_partition(shard, *topic, *partition, *log_start).await?;
+            for partition in &found {
+                retired += self.retire_partition(shard, partition).await?;
             }
-            let Some((topic, partition, ..)) = found.last() else { return Ok(retired) };
-            after = Some((*topic, *partition));
+            let Some(last) = found.last() else { return Ok(retired) };
+            after = Some((last.topic, last.partition));
         }
     }
 
-    async fn retire_partition(
-        &self,
-        shard: ShardId,
-        topic: TopicId,
-        partition: PartitionIndex,
-        log_start: Offset,
-    ) -> Result<u64, CollectError> {
+    async fn retire_partition(&self, shard: ShardId, found: &ReclaimablePartition) -> Result<u64, CollectError> {
+        let ReclaimablePartition { topic, partition, log_start, generation, .. } = *found;
         let mut retired = 0;
         loop {
             // The log start may cut through the last one of them, which stays.
@@ -47,7 +42,12 @@ impl Collector {
                 return Ok(retired);
             }
             let (count, all) = (extents.len() as u64, extents.len() == oldest.len());
-            self.metadata.execute(shard, Command::Retire { topic, partition, extents }).await?;
+            let retire = Command::Retire { topic, partition, extents, generation };
+            match self.metadata.execute(shard, retire).await {
+                // A compactor put others in their place since: they go with the next round.
+                Err(error) if error == Refusal::ExtentsChanged.into_error() => return Ok(retired),
+                answered => answered?,
+            };
             ::metrics::counter!(names::RETIRED_EXTENTS).increment(count);
             retired += count;
             if !all {

@@ -122,7 +122,7 @@ pub(crate) async fn rows_of_every_kind_are_deleted<K: Kind>() {
         .group(vec![
             Command::DeleteNamespace { name: NamespaceName::new("acme").unwrap(), condition: Precondition::Always },
             Command::DeleteTopic { namespace: ns(), name: topic_name("orders"), condition: Precondition::Always },
-            Command::Retire { topic, partition: P0, extents },
+            Command::Retire { topic, partition: P0, extents, generation: Some(0) },
         ])
         .await;
     bench.now = bench.now.plus(Duration::from_secs(8 * 24 * 3_600).max(COMMIT_WINDOW));

@@ -130,7 +130,7 @@ pub(crate) async fn the_first_extent_at_or_after_a_time_is_found<K: Kind>() {
 pub(crate) async fn retired_extents_are_gone<K: Kind>() {
     let (mut bench, topic) = stored::<K>().await;
     bench.group(vec![Command::Trim { topic, partition: Some(P0), before: Offset(35) }]).await;
-    bench.group(vec![Command::Retire { topic, partition: P0, extents: retired(3) }]).await;
+    bench.group(vec![Command::Retire { topic, partition: P0, extents: retired(3), generation: None }]).await;
     assert_eq!(scan(&bench, from(topic, 0)).await.len(), 10, "until a checkpoint says so");
     bench.checkpoint().await;
     assert_eq!(scan(&bench, from(topic, 0)).await, [30, 40, 50, 60, 70, 80, 90]);
@@ -144,7 +144,7 @@ pub(crate) async fn a_deleted_partitions_extents_are_gone<K: Kind>() {
     bench.group(vec![Command::DeleteTopic { namespace: ns(), name: topic_name("orders"), condition: Precondition::Always }]).await;
     bench.checkpoint().await;
     assert_eq!(scan(&bench, from(topic, 0)).await.len(), 10, "until they are retired");
-    bench.group(vec![Command::Retire { topic, partition: P0, extents: retired(10) }]).await;
+    bench.group(vec![Command::Retire { topic, partition: P0, extents: retired(10), generation: None }]).await;
     bench.checkpoint().await;
     assert!(scan(&bench, from(topic, 0)).await.is_empty());
     bench.check_rebuilt().await;

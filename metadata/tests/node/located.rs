@@ -104,7 +104,7 @@ async fn extents_that_were_retired_since_the_checkpoint_are_not_located() {
 async fn retire_three(service: &Service, topic: TopicId) {
     service.execute(Command::Trim { topic, partition: Some(P0), before: Offset(35) }).await.unwrap();
     let retired = |n| RetiredExtent { base_offset: Offset(n * 10), records: 10, length: 1_000, object: segment(n) };
-    service.execute(Command::Retire { topic, partition: P0, extents: (0..3).map(retired).collect() }).await.unwrap();
+    service.execute(Command::Retire { topic, partition: P0, extents: (0..3).map(retired).collect(), generation: None }).await.unwrap();
 }
 
 /// Else a reader that asked for offset 0 would go on at 30 and never know.

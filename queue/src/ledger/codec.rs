@@ -166,9 +166,12 @@ pub(super) fn command_to_proto(command: &Command) -> proto::Command {
         Command::RefuseSegments { segments } => {
             Kind::RefuseSegments(proto::RefuseSegments { segments: segments.iter().copied().map(uuid_bytes).collect() })
         }
-        Command::Retire { topic, partition, extents } => {
-            Kind::Retire(proto::Retire { topic: topic.0, partition: partition.0, extents: extents.iter().map(retired_to_proto).collect() })
-        }
+        Command::Retire { topic, partition, extents, generation } => Kind::Retire(proto::Retire {
+            topic: topic.0,
+            partition: partition.0,
+            extents: extents.iter().map(retired_to_proto).collect(),
+            generation: *generation,
+        }),
         Command::ForgetObjects { objects } => {
             Kind::ForgetObjects(proto::ForgetObjects { objects: objects.iter().copied().map(uuid_bytes).collect() })
         }
@@ -215,6 +218,7 @@ pub(super) fn command_from_proto(wire: proto::Command) -> Decoded<Command> {
             topic: TopicId(w.topic),
             partition: PartitionIndex(w.partition),
             extents: w.extents.iter().map(retired_from_proto).collect::<Decoded<_>>()?,
+            generation: w.generation,
         },
         Kind::ForgetObjects(w) => Command::ForgetObjects { objects: segment_ids(&w.objects)? },
         Kind::PutQueue(w) => Command::PutQueue(Box::new(queue_codec::put_from_proto(w)?)),

@@ -39,8 +39,9 @@ pub enum Command {
     Commit(SegmentCommit),
     /// Refuses segments for ever that were never committed, so that their objects may be deleted (L5).
     RefuseSegments { segments: Vec<SegmentId> },
-    /// Lets go of extents wholly below the log start, from the oldest on.
-    Retire { topic: TopicId, partition: PartitionIndex, extents: Vec<RetiredExtent> },
+    /// Lets go of extents wholly below the log start, from the oldest on. At another generation than that before which they were
+    /// located others may have taken their place: it is refused. Callers who were not told one yet have none.
+    Retire { topic: TopicId, partition: PartitionIndex, extents: Vec<RetiredExtent>, generation: Option<u64> },
     /// Forgets objects that were deleted from the bucket.
     ForgetObjects { objects: Vec<SegmentId> },
     /// Creates a queue or replaces its settings.
@@ -262,7 +263,7 @@ pub enum Refusal {
     Lease { queue: QueueId, topic: TopicId, partition: PartitionIndex, offset: Offset },
     /// See [`Error::QueueFull`].
     QueueFull { queue: QueueName, max_depth: u64 },
-    /// The extents to be swapped are not those that the partition holds now.
+    /// The extents to be swapped or let go of are not those that the partition holds now.
     ExtentsChanged,
     /// The settings on which a settlement hangs are not the queue's any more.
     QueueChanged { queue: QueueName },
@@ -288,7 +289,7 @@ impl Refusal {
             Self::Lease { partition, offset, .. } => Error::LeaseOver { partition, offset },
             Self::QueueChanged { queue } => Error::QueueChanged(queue.to_string()),
             Self::QueueFull { queue, max_depth } => Error::QueueFull { queue, max_depth },
-            Self::ExtentsChanged => Error::unavailable("other extents have taken the place of those to be swapped"),
+            Self::ExtentsChanged => Error::unavailable("other extents have taken the place of those that were named"),
             Self::SegmentRefused => Error::unavailable("the segment came too late to be committed"),
         }
     }

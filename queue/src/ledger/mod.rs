@@ -49,7 +49,7 @@ pub use entry::{EntryError, JournalEntry};
 pub use key::object_key;
 pub use objects::{COMMIT_WINDOW, ObjectStatus};
 pub use partition::Partition;
-pub use query::{Answer, JournalPosition, Located, Query, Reclaimable};
+pub use query::{Answer, JournalPosition, Located, Query, Reclaimable, ReclaimablePartition};
 pub use queues::*;
 pub use rows::{Checkpoint, Row, RowKey, ShardRow, proto};
 pub use schemas::{SchemaAnswer, SchemaCommand, SchemaQuery, SchemaReply};
@@ -201,7 +201,9 @@ impl Ledger {
             Command::DeleteCursor { namespace, cursor, topic } => self.delete_cursor(namespace, cursor, topic.as_ref()).into(),
             Command::Commit(commit) => self.commit(commit, now),
             Command::RefuseSegments { segments } => self.refuse_segments(segments, now),
-            Command::Retire { topic, partition, extents } => self.retire(*topic, *partition, extents, now).into(),
+            Command::Retire { topic, partition, extents, generation } => {
+                self.retire((*topic, *partition), extents, *generation, now).into()
+            }
             Command::ForgetObjects { objects } => self.forget_objects(objects, now),
             Command::PutQueue(put) => self.put_queue(put, now),
             Command::DeleteQueue { namespace, name, condition } => self.delete_queue(namespace, name, *condition).into(),

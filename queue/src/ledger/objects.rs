@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Applied, CommitReply, Ledger, Reply, RetiredExtent, RowKey};
+use super::{Applied, CommitReply, Ledger, PartitionKey, Refusal, Reply, RetiredExtent, RowKey};
 use crate::error::{Error, Result};
-use crate::id::{PartitionIndex, SegmentId, TopicId};
+use crate::id::SegmentId;
 use crate::time::Timestamp;
 
 /// How long a commit's answer is kept for its repetition (L3), and how old a segment may be when it is committed: a
@@ -128,10 +128,19 @@ impl Ledger {
         self.objects.insert(id, object, &mut self.dirty);
     }
 
-    pub(super) fn retire(&mut self, topic: TopicId, index: PartitionIndex, extents: &[RetiredExtent], now: Timestamp) -> Result<Reply> {
-        let key = (topic, index);
+    pub(super) fn retire(
+        &mut self,
+        key: PartitionKey,
+        extents: &[RetiredExtent],
+        generation: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Reply> {
+        let (topic, index) = key;
         let gone = || Error::Internal(format!("there is no partition {topic}/{index} to retire extents of"));
         let partition = self.partitions.get_mut(&key).ok_or_else(gone)?;
+        if generation.is_some_and(|located| located != partition.generation()) {
+            return Err(Refusal::ExtentsChanged.into_error());
+        }
         if extents.is_empty() || extents.iter().any(|e| self.objects.by_id.get(&e.object).is_none_or(|o| o.live_extents == 0)) {
             return Err(Error::Internal("an extent to retire lies in an object that holds none".to_owned()));
         }

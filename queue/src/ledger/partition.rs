@@ -91,6 +91,11 @@ impl Partition {
         self.busy.iter().flat_map(|busy| &busy.recent)
     }
 
+    /// Raised by each swap: who located extents at one generation knows them as they are for as long as it lasts.
+    pub(crate) fn generation(&self) -> u64 {
+        self.compaction.as_ref().map_or(0, |state| state.generation)
+    }
+
     /// How many extents are in memory.
     pub(crate) fn recent_count(&self) -> usize {
         self.busy.as_ref().map_or(0, |busy| busy.recent.len())

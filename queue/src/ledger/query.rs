@@ -5,8 +5,8 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use super::{
-    Compactable, CursorKey, Extent, FreeMessages, Ledger, ObjectStatus, PartitionKey, Peeked, QueueNumbers, Refusal, RetiredExtent,
-    SchemaAnswer, SchemaQuery, SettleMessages, SettledRun, UsageAnswer, UsageQuery,
+    Compactable, CursorKey, Extent, FreeMessages, Ledger, ObjectStatus, Partition, PartitionKey, Peeked, QueueNumbers, Refusal,
+    RetiredExtent, SchemaAnswer, SchemaQuery, SettleMessages, SettledRun, UsageAnswer, UsageQuery,
 };
 use crate::error::{Error, Result};
 use crate::id::{CursorName, Epoch, JournalSeq, NamespaceName, Offset, PartitionIndex, QueueId, QueueName, SegmentId, TopicId, TopicName};
@@ -187,14 +187,29 @@ pub struct Located {
 /// What nobody needs any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reclaimable {
-    /// Partitions with extents wholly or partly below the log start: the oldest extent's offset, the log start.
-    pub partitions: Vec<(TopicId, PartitionIndex, Offset, Offset)>,
+    /// Partitions with extents wholly or partly below the log start.
+    pub partitions: Vec<ReclaimablePartition>,
     /// Objects that nothing of this shard refers to.
     pub objects: Vec<SegmentId>,
     /// How many other objects nothing refers to, but not for long enough.
     pub waiting: usize,
     /// When the next of those is due, if any is to come.
     pub next_release: Option<Timestamp>,
+}
+
+/// A partition that begins before its log start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReclaimablePartition {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The first offset of the oldest extent.
+    pub oldest: Offset,
+    /// The oldest offset that readers see.
+    pub log_start: Offset,
+    /// Raised by each swap. For the command that lets go of what is located after this; absent from replicas that do not tell it yet.
+    pub generation: Option<u64>,
 }
 
 impl Ledger {
@@ -333,7 +348,7 @@ impl Ledger {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let partitions = self.partitions.range::<PartitionKey, _>((from, Bound::Unbounded)).filter(|(_, p)| p.retired < p.log_start);
         let mut found = Reclaimable {
-            partitions: partitions.map(|((topic, index), p)| (*topic, *index, p.retired, p.log_start)).take(limit).collect(),
+            partitions: partitions.map(|(key, partition)| reclaimable_partition(*key, partition)).take(limit).collect(),
             ..Reclaimable::default()
         };
         let from = after_object.map_or(Bound::Unbounded, Bound::Excluded);
@@ -348,6 +363,11 @@ impl Ledger {
         }
         found
     }
+}
+
+fn reclaimable_partition((topic, index): PartitionKey, partition: &Partition) -> ReclaimablePartition {
+    let (oldest, log_start) = (partition.retired, partition.log_start);
+    ReclaimablePartition { topic, partition: index, oldest, log_start, generation: Some(partition.generation()) }
 }
 
 impl From<&Extent> for RetiredExtent {

@@ -11,7 +11,7 @@ use lakefall_queue::verbs::{CursorMove, Idempotency, Precondition, ProducerStamp
 use lakefall_queue::{CursorName, NamespaceName, Offset, PartitionIndex, SegmentId, Timestamp, TopicId, TopicName};
 
 use super::lab::{Lab, Place};
-use super::ops::{AskOp, ConditionOp, CursorOp, Op, RequestOp, SegmentOp, SequenceOp, SliceOp};
+use super::ops::{AskOp, ConditionOp, CursorOp, Op, RequestOp, RetireFlaw, SegmentOp, SequenceOp, SliceOp};
 
 impl Lab {
     pub(crate) fn command(&mut self, op: &Op) -> Command {
@@ -51,17 +51,23 @@ impl Lab {
                 segments.extend(known.and_then(|pick| picked(&self.commits, pick)).map(|commit| commit.segment));
                 Command::RefuseSegments { segments }
             }
-            Op::Retire { pick, count, out_of_turn } => self.retire(*pick, *count as usize, *out_of_turn),
+            Op::Retire { pick, count, flaw } => self.retire(*pick, *count as usize, *flaw),
             Op::Swap(op) => self.swap(*op),
             Op::Forget => Command::ForgetObjects { objects: self.model.fates.keys().copied().collect() },
         }
     }
 
-    fn retire(&self, pick: u8, count: usize, out_of_turn: bool) -> Command {
+    fn retire(&self, pick: u8, count: usize, flaw: RetireFlaw) -> Command {
+        if let (RetireFlaw::BeforeSwap, Some((place, generation, extents))) = (flaw, &self.before_swap) {
+            let extents = extents.iter().take(count).copied().collect();
+            return Command::Retire { topic: place.0, partition: place.1, extents, generation: Some(*generation) };
+        }
         let held: Vec<_> = self.extents.iter().filter(|(_, held)| !held.is_empty()).collect();
         let Some((place, held)) = picked(&held, pick) else { return Command::ForgetObjects { objects: Vec::new() } };
-        let extents = held.iter().skip(usize::from(out_of_turn)).take(count).map(RetiredExtent::from).collect();
-        Command::Retire { topic: place.0, partition: place.1, extents }
+        let skipped = usize::from(flaw == RetireFlaw::OutOfTurn);
+        let extents = held.iter().skip(skipped).take(count).map(RetiredExtent::from).collect();
+        let generation = self.levels.get(*place).map_or(0, |levels| levels.generation);
+        Command::Retire { topic: place.0, partition: place.1, extents, generation: Some(generation) }
     }
 
     fn segment(&mut self, segment: SegmentOp, requests: &[RequestOp]) -> SegmentCommit {

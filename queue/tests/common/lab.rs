@@ -39,6 +39,8 @@ pub(crate) struct Lab {
     /// How far compaction is in each partition.
     pub(super) levels: BTreeMap<Place, Levels>,
     pub(super) last_swap: Option<Swap>,
+    /// What the last swapped partition held before it, at which generation.
+    pub(super) before_swap: Option<(Place, u64, Vec<RetiredExtent>)>,
     /// The group's times.
     pub(crate) times: Vec<Timestamp>,
     /// Names of what happened, so that a test can tell that all of it does.
@@ -70,6 +72,7 @@ impl Lab {
             refused: Vec::new(),
             levels: BTreeMap::new(),
             last_swap: None,
+            before_swap: None,
             times: Vec::new(),
             reached: BTreeSet::new(),
             under_way: None,
@@ -220,7 +223,9 @@ impl Lab {
                 let expected: Vec<SegmentId> = segments.iter().copied().filter(refused).collect();
                 assert_eq!(applied.reply, Ok(Reply::Refused(expected)));
             }
-            Command::Retire { topic, partition, extents } => self.compare_retire((*topic, *partition), extents, applied),
+            Command::Retire { topic, partition, extents, generation } => {
+                self.compare_retire((*topic, *partition), extents, *generation, applied);
+            }
             Command::ForgetObjects { objects } => self.compare_forget(objects, applied.changed),
             Command::Swap(swap) => self.compare_swap(swap, applied),
             Command::Claim(_) | Command::Unclaim { .. } => panic!("claims have tests of their own"),
@@ -279,14 +284,16 @@ impl Lab {
         }
     }
 
-    fn compare_retire(&mut self, place: Place, extents: &[RetiredExtent], applied: &Applied) {
+    fn compare_retire(&mut self, place: Place, extents: &[RetiredExtent], generation: Option<u64>, applied: &Applied) {
+        let current = self.levels.get(&place).map_or(0, |levels| levels.generation);
+        let changed = generation.is_some_and(|located| located != current);
         let topic = &self.model.topics[place.0.0 as usize - 1];
         let state = &topic.partitions[place.1.0 as usize];
         let log_start = if topic.deleted { state.records.len() as u64 } else { state.log_start };
         let held = self.extents.entry(place).or_default();
         let oldest: Vec<RetiredExtent> = held.iter().take(extents.len()).map(RetiredExtent::from).collect();
         let below = extents.last().is_some_and(|e| e.base_offset.0 + u64::from(e.records) <= log_start);
-        let done = oldest == extents && below;
+        let done = !changed && oldest == extents && below;
         assert_eq!((applied.reply.is_ok(), applied.changed), (done, done), "retire {extents:?} of {place:?}: {applied:?}");
         if done {
             held.drain(..extents.len());
@@ -296,6 +303,7 @@ impl Lab {
         }
         self.reach(done, "retired");
         self.reach(!done, "retire refused");
+        self.reach(changed && below, "retire refused after a swap");
         self.reach(done && self.ledger.partition(place.0, place.1).is_none(), "partition finished");
     }
 

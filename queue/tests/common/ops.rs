@@ -70,10 +70,19 @@ pub(crate) enum Op {
     Retire {
         pick: u8,
         count: u8,
-        out_of_turn: bool,
+        flaw: RetireFlaw,
     },
     Forget,
     Swap(SwapOp),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum RetireFlaw {
+    None,
+    /// Not the oldest ones.
+    OutOfTurn,
+    /// As they were located before the last swap.
+    BeforeSwap,
 }
 
 /// A compactor's swap of consecutive extents of one partition.
@@ -231,11 +240,14 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(namespace, cursor, topic)| Op::DeleteCursor { namespace, cursor, topic }),
         14 => (segment(), prop::collection::vec(request_op(), 0..7)).prop_map(|(segment, requests)| Op::Commit { segment, requests }),
         1 => (0_u8..3, prop::option::of(any::<u8>())).prop_map(|(fresh, known)| Op::Refuse { fresh, known }),
-        4 => (any::<u8>(), 1_u8..4, prop::bool::weighted(0.1))
-            .prop_map(|(pick, count, out_of_turn)| Op::Retire { pick, count, out_of_turn }),
+        4 => (any::<u8>(), 1_u8..4, retire_flaw()).prop_map(|(pick, count, flaw)| Op::Retire { pick, count, flaw }),
         2 => Just(Op::Forget),
         6 => swap().prop_map(Op::Swap),
     ]
+}
+
+fn retire_flaw() -> impl Strategy<Value = RetireFlaw> {
+    prop_oneof![8 => Just(RetireFlaw::None), 1 => Just(RetireFlaw::OutOfTurn), 2 => Just(RetireFlaw::BeforeSwap)]
 }
 
 fn swap() -> impl Strategy<Value = SwapOp> {

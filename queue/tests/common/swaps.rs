@@ -16,7 +16,7 @@ use super::ops::{SwapFlaw, SwapKind, SwapOp};
 /// How far compaction is in a partition.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Levels {
-    generation: u64,
+    pub(super) generation: u64,
     rolled: u64,
     merged: u64,
 }
@@ -139,6 +139,8 @@ impl Lab {
             appended_at,
         };
         let held = self.extents.get_mut(&place).expect("they were taken from there");
+        let generation = self.levels.get(&place).map_or(0, |levels| levels.generation);
+        self.before_swap = Some((place, generation, held.iter().map(RetiredExtent::from).collect()));
         let at = held.partition_point(|extent| extent.base_offset < base);
         held.drain(at..at + part.old.len());
         held.insert(at, new);

@@ -16,7 +16,8 @@ use lakefall_queue::error::Error;
 use lakefall_queue::id::{Epoch, JournalSeq};
 use lakefall_queue::ledger::{
     Answer, Atom, AtomOutcome, Command, CommitReply, DedupClaim, DedupHit, Extent, JournalPosition, LayoutRun, Located, ObjectStatus,
-    ProposedExtent, Query, Reclaimable, Refusal, Reply, RetiredExtent, SegmentCommit, Slice, SliceCondition, SliceOutcome,
+    ProposedExtent, Query, Reclaimable, ReclaimablePartition, Refusal, Reply, RetiredExtent, SegmentCommit, Slice, SliceCondition,
+    SliceOutcome,
 };
 use lakefall_queue::topic::{Cleanup, Compression, PartitionStatus, Retention, Topic, TopicConfig, Urgency};
 use lakefall_queue::verbs::{
@@ -175,11 +176,8 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         }),
         segment_commit().prop_map(Command::Commit),
         vec(segment(), 0..4).prop_map(|segments| Command::RefuseSegments { segments }),
-        (topic_id(), partition(), vec(retired(), 0..4)).prop_map(|(topic, partition, extents)| Command::Retire {
-            topic,
-            partition,
-            extents
-        }),
+        (topic_id(), partition(), vec(retired(), 0..4), of(any::<u64>()))
+            .prop_map(|(topic, partition, extents, generation)| { Command::Retire { topic, partition, extents, generation } }),
         vec(segment(), 0..4).prop_map(|objects| Command::ForgetObjects { objects }),
         queues::command(),
         compaction::command(),
@@ -272,7 +270,11 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
             deleted,
         },
     );
-    let reclaimable = (vec((topic_id(), partition(), offset(), offset()), 0..3), vec(segment(), 0..3), any::<usize>(), of(timestamp()))
+    let reclaimable =
+        (topic_id(), partition(), offset(), offset(), of(any::<u64>())).prop_map(|(topic, partition, oldest, log_start, generation)| {
+            ReclaimablePartition { topic, partition, oldest, log_start, generation }
+        });
+    let reclaimable = (vec(reclaimable, 0..3), vec(segment(), 0..3), any::<usize>(), of(timestamp()))
         .prop_map(|(partitions, objects, waiting, next_release)| Reclaimable { partitions, objects, waiting, next_release });
     let object =
         (segment(), any::<u64>(), any::<u32>(), of(timestamp()), of(".{1,20}")).prop_map(|(id, size, live_extents, released_at, key)| {

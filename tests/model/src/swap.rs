@@ -46,6 +46,8 @@ pub struct Swaps {
     pub reads: bool,
     /// Whether the sweeper has an object refused before it deletes it.
     pub refuses: bool,
+    /// Whether the collector says at which generation it located what is to be let go of.
+    pub dates: bool,
 }
 
 /// How much of what there is a compactor takes.
@@ -110,6 +112,8 @@ pub struct State {
     jobs: Vec<Job>,
     /// An object that the sweeper found or may delete.
     swept: Option<(u8, bool)>,
+    /// Extents that the collector located below the log start.
+    leaving: Option<Part>,
     reader: Option<Located>,
     trimmed: bool,
     wrong: Option<&'static str>,
@@ -126,8 +130,10 @@ pub enum Action {
     Swap(u8),
     /// Retention raises the log start past the first segment.
     Trim,
-    /// The collector has extents below the log start let go of.
-    Retire(u32),
+    /// The collector locates extents below the log start.
+    Leave(u32),
+    /// It has them let go of.
+    Retire,
     /// The collector deletes an object that nothing needs, and has it forgotten.
     Reclaim(u8),
     /// The sweeper sees an object in a listing that the ledger does not know.
@@ -224,11 +230,16 @@ impl Swaps {
         }
     }
 
-    /// Extents that lie wholly below the log start.
-    fn below(state: &State, partition: u32) -> Vec<RetiredExtent> {
-        let Some(known) = state.ledger.0.ledger().partition(Self::topic(), PartitionIndex(partition)) else { return Vec::new() };
+    /// Extents that lie wholly below the log start, if there are any.
+    fn below(&self, state: &State, partition: u32) -> Option<Part> {
+        let query = Query::Reclaimable { limit: 100, after: None, after_object: None, now: Self::now(state), grace: self.grace };
+        let Ok(Answer::Reclaimable(found)) = state.ledger.0.ledger().query(&query) else { return None };
+        let found = found.partitions.into_iter().find(|found| found.partition.0 == partition)?;
         let extents = Self::extents(state, partition);
-        extents.iter().filter(|extent| extent.end() <= known.log_start()).map(RetiredExtent::from).collect()
+        let below = extents.iter().filter(|extent| extent.end() <= found.log_start);
+        let old: Vec<_> =
+            below.filter_map(|extent| Some((extent.base_offset.0, extent.records, Self::number(state, extent.object)?))).collect();
+        (!old.is_empty()).then_some(Part { partition, generation: found.generation?, old })
     }
 }
 
@@ -262,6 +273,7 @@ impl Model for Swaps {
             objects: Vec::new(),
             jobs: vec![Job::Idle; usize::from(self.compactors)],
             swept: None,
+            leaving: None,
             reader: None,
             trimmed: false,
             wrong: None,
@@ -311,9 +323,12 @@ impl Model for Swaps {
         if !state.trimmed {
             actions.push(Action::Trim);
         }
+        if state.leaving.is_some() {
+            actions.push(Action::Retire);
+        }
         for partition in 0..PARTITIONS {
-            if !Self::below(state, partition).is_empty() {
-                actions.push(Action::Retire(partition));
+            if state.leaving.is_none() && self.below(state, partition).is_some() {
+                actions.push(Action::Leave(partition));
             }
             if self.reads {
                 actions.extend((0..Self::extents(state, partition).len() as u8).map(|nth| Action::Locate(partition, nth)));
@@ -380,9 +395,13 @@ impl Model for Swaps {
                 state.trimmed = true;
                 Self::execute(&mut state, Command::Trim { topic: Self::topic(), partition: None, before: Offset(1) });
             }
-            Action::Retire(partition) => {
-                let extents = Self::below(&state, partition);
-                Self::execute(&mut state, Command::Retire { topic: Self::topic(), partition: PartitionIndex(partition), extents })?;
+            Action::Leave(partition) => state.leaving = Some(self.below(&state, partition)?),
+            Action::Retire => {
+                let Part { partition, generation, old } = state.leaving.take()?;
+                let extents = old.iter().map(|(base, records, object)| retired(&state, *base, *records, *object)).collect();
+                let (partition, generation) = (PartitionIndex(partition), self.dates.then_some(generation));
+                // Refused where others took their place meanwhile: then the collector looks again.
+                Self::execute(&mut state, Command::Retire { topic: Self::topic(), partition, extents, generation });
             }
             Action::Reclaim(object) => {
                 state.objects[usize::from(object)].there = false;

@@ -21,6 +21,7 @@ fn mistakes_in_the_ledger_are_refuted() {
         compactors: 2,
         reads: false,
         refuses: true,
+        dates: true,
     };
     let leases = Leases { rules: lease::Rules::Right, messages: 1, passes: 3, takeovers: 0, losses: 0, attempts: 2 };
     let never = "nothing happens that can never be right";

@@ -18,6 +18,7 @@ const SWAPS: Swaps = Swaps {
     compactors: 2,
     reads: false,
     refuses: true,
+    dates: true,
 };
 const READ: Swaps = Swaps { passes: 2, steps: &[SHORT, LATE, LONG], compactors: 1, reads: true, ..SWAPS };
 const LEASES: Leases = Leases { rules: lease::Rules::Right, messages: 1, passes: 4, takeovers: 2, losses: 1, attempts: 3 };
@@ -97,6 +98,11 @@ fn an_owner_whose_append_was_refused_must_drop_its_state() {
 fn a_compactors_object_must_not_be_deleted_before_it_is_refused() {
     let stored = "each record that was not let go of is in one stored object, where the log says";
     refute("sweep of a compactor's object", Swaps { refuses: false, ..SWAPS }, stored);
+}
+
+#[test]
+fn extents_must_not_be_let_go_of_as_they_were_before_others_took_their_place() {
+    refute("retire at any generation", Swaps { dates: false, ..SWAPS }, "an object counts as many extents as lie in it");
 }
 
 #[test]

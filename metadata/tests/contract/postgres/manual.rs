@@ -80,7 +80,10 @@ async fn filled() -> (PostgresPlace, Bench) {
     bench.group(vec![Command::PutCursor { namespace: ns(), change }, trim]).await;
     let extents = vec![RetiredExtent { base_offset: Offset(0), records: 1, length: 100, object: segment(3) }];
     bench
-        .group(vec![Command::Retire { topic: other, partition: P0, extents }, Command::RefuseSegments { segments: vec![segment(9)] }])
+        .group(vec![
+            Command::Retire { topic: other, partition: P0, extents, generation: None },
+            Command::RefuseSegments { segments: vec![segment(9)] },
+        ])
         .await;
     let mut checkpoint = bench.ledger.checkpoint();
     checkpoint.puts.extend(queue(topic));

@@ -6,7 +6,7 @@ use super::super::codec::{Decoded, required, segment_id, segment_ids, uuid_bytes
 use super::super::compaction::codec::{compactable_from_proto, compactable_to_proto};
 use super::super::queue_codec::{queue_from_proto, queue_to_proto};
 use super::super::rows::{extent_row, namespace_from_row, namespace_row, proto, topic_from_row, topic_row};
-use super::super::{FreeMessages, JournalPosition, Located, ObjectStatus, Reclaimable, schema_codec, usage_codec};
+use super::super::{FreeMessages, JournalPosition, Located, ObjectStatus, Reclaimable, ReclaimablePartition, schema_codec, usage_codec};
 use super::Answer;
 use super::query::{count, size};
 use super::queues;
@@ -160,11 +160,12 @@ pub(super) fn cursor_from_proto(wire: proto::Cursor) -> Decoded<Cursor> {
 }
 
 fn reclaimable_to_proto(found: &Reclaimable) -> proto::Reclaimable {
-    let partition = |(topic, partition, oldest, log_start): &(TopicId, PartitionIndex, Offset, Offset)| proto::ReclaimablePartition {
-        topic: topic.0,
-        partition: partition.0,
-        oldest: oldest.0,
-        log_start: log_start.0,
+    let partition = |found: &ReclaimablePartition| proto::ReclaimablePartition {
+        topic: found.topic.0,
+        partition: found.partition.0,
+        oldest: found.oldest.0,
+        log_start: found.log_start.0,
+        generation: found.generation,
     };
     proto::Reclaimable {
         partitions: found.partitions.iter().map(partition).collect(),
@@ -175,7 +176,13 @@ fn reclaimable_to_proto(found: &Reclaimable) -> proto::Reclaimable {
 }
 
 fn reclaimable_from_proto(wire: proto::Reclaimable) -> Decoded<Reclaimable> {
-    let partition = |p: proto::ReclaimablePartition| (TopicId(p.topic), PartitionIndex(p.partition), Offset(p.oldest), Offset(p.log_start));
+    let partition = |wire: proto::ReclaimablePartition| ReclaimablePartition {
+        topic: TopicId(wire.topic),
+        partition: PartitionIndex(wire.partition),
+        oldest: Offset(wire.oldest),
+        log_start: Offset(wire.log_start),
+        generation: wire.generation,
+    };
     Ok(Reclaimable {
         partitions: wire.partitions.into_iter().map(partition).collect(),
         objects: segment_ids(&wire.objects)?,

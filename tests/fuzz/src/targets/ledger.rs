@@ -81,7 +81,7 @@ pub(crate) fn groups(known: Known) -> Vec<Vec<Command>> {
         vec![Command::SeekQueue(seek)],
         vec![
             Command::Trim { topic: known.topic, partition: Some(P0), before: Offset(8) },
-            Command::Retire { topic: known.topic, partition: P0, extents: vec![retired(0)] },
+            Command::Retire { topic: known.topic, partition: P0, extents: vec![retired(0)], generation: Some(0) },
         ],
         vec![swap(known), Command::RefuseSegments { segments: vec![segment(70)] }],
         vec![schema(r#"{"type":"object","required":[]}"#, 3), configure()],
