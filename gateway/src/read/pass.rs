@@ -97,10 +97,15 @@ impl Reader {
                 Err(Failure::Away(error)) => pass.away = Some(error),
                 Err(failure) => return Err(failure),
             }
-            if pass.records.len() > before {
+            self.recall(&pass, place)?;
+            if let Some(first) = pass.records.get(before) {
+                // What was read from memory was trimmed, as the rest of the answer says.
+                if first.offset < place.bounds.log_start {
+                    let Bounds { log_start, .. } = place.bounds;
+                    return Err(Error::BelowLogStart { partition: place.partition, offset: first.offset, log_start }.into());
+                }
                 pass.served.push(index);
             }
-            self.recall(&pass, place)?;
         }
         Ok(pass)
     }

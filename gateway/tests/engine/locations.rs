@@ -136,6 +136,13 @@ async fn a_trim_is_respected_as_soon_as_it_is_known_and_without_notices_after_th
     assert_eq!(from(&other, 2).await.unwrap_err(), gone(4));
     assert_eq!(values(&from(&other, 4).await.unwrap().records)[0], "4");
 
+    // What it remembers, it serves; with what it was told since, it does not.
+    let (world, other, _) = knowing(true).await;
+    world.engine.trim(&caller(), &topic("t"), None, Offset(4)).await.unwrap();
+    let page = Read { max_records: 2, ..read("t", &[(0, start_at(2))]) };
+    assert_eq!(values(&other.read(&caller(), page).await.unwrap().records), ["2", "3"]);
+    assert_eq!(from(&other, 2).await.unwrap_err(), gone(4), "told where the end is, and that the log begins later");
+
     let (world, other, _) = knowing(true).await;
     world.engine.trim(&caller(), &topic("t"), None, Offset(4)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
