@@ -20,23 +20,38 @@ pub(super) struct JsonColumn {
     root: Column,
     /// Values so far, null ones too.
     rows: usize,
+    /// Some value was no string where a text column is: others will not be.
+    any_as_text: bool,
 }
 
 impl JsonColumn {
     /// Errors: types that JSON values have no place in.
     pub(super) fn new(fields: &Fields) -> Result<Self, ArrowError> {
-        Ok(Self { root: Column::new(&DataType::Struct(fields.clone()))?, rows: 0 })
+        Ok(Self { root: Column::new(&DataType::Struct(fields.clone()))?, rows: 0, any_as_text: false })
     }
 
     /// Adds an object; false, and a null, if it is not one JSON text or does not fit.
     pub(super) fn push(&mut self, json: &[u8]) -> bool {
+        if self.read(json, self.any_as_text) {
+            return true;
+        }
+        if !self.any_as_text && self.read(json, true) {
+            self.any_as_text = true;
+            return true;
+        }
+        self.push_null();
+        false
+    }
+
+    /// Leaves nothing behind where it answers false.
+    fn read(&mut self, json: &[u8], any_as_text: bool) -> bool {
         let mut text = serde_json::Deserializer::from_slice(json);
-        let fits = Row(&mut self.root).deserialize(&mut text).and_then(|()| text.end()).is_ok();
+        let row = Row { column: &mut self.root, any_as_text };
+        let fits = row.deserialize(&mut text).and_then(|()| text.end()).is_ok();
         if fits {
             self.rows += 1;
         } else {
             self.root.truncate(self.rows);
-            self.push_null();
         }
         fits
     }

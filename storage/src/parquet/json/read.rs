@@ -14,23 +14,24 @@ use super::column::{Column, Values};
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// A value for a column; on an error the column holds more than it should, and is to be cut back.
-pub(super) struct Row<'a>(pub(super) &'a mut Column);
+pub(super) struct Row<'a> {
+    pub(super) column: &'a mut Column,
+    /// Text columns take any value, by its JSON text. Without it they take strings alone, which saves looking at each twice.
+    pub(super) any_as_text: bool,
+}
 
 impl<'de> DeserializeSeed<'de> for Row<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        match &mut self.0.values {
-            Values::Text { bytes, ends } => {
+        match &mut self.column.values {
+            Values::Text { bytes, ends } if self.any_as_text => {
                 let present = text(<&RawValue as serde::Deserialize>::deserialize(from)?.get(), bytes).map_err(D::Error::custom)?;
                 ends.push(bytes.len());
-                self.0.present.push(present);
+                self.column.present.push(present);
                 Ok(())
             }
-            Values::List { .. } | Values::Struct { .. } | Values::Boolean(_) | Values::Whole { .. } | Values::Float(_) => {
-                from.deserialize_any(Into(self.0))
-            }
-            Values::Time(_) | Values::Date(_) => from.deserialize_any(Into(self.0)),
+            _ => from.deserialize_any(self),
         }
     }
 }
@@ -64,26 +65,24 @@ fn compact(json: &str, out: &mut String) {
     }));
 }
 
-/// Takes what the parser found.
-struct Into<'a>(&'a mut Column);
-
-impl Into<'_> {
+impl Row<'_> {
     fn other<E: Error>(&self, found: Unexpected<'_>) -> Result<(), E> {
         Err(E::invalid_type(found, self))
     }
 
     fn whole<E: Error>(self, value: i64) -> Result<(), E> {
-        match &mut self.0.values {
+        match &mut self.column.values {
             Values::Whole { values, least, most } if (*least..=*most).contains(&value) => values.push(value),
             Values::Float(values) => values.push(value as f64),
             _ => return self.other(Unexpected::Signed(value)),
         }
-        self.0.present.push(true);
+        self.column.present.push(true);
         Ok(())
     }
 }
 
-impl<'de> Visitor<'de> for Into<'_> {
+/// Takes what the parser found.
+impl<'de> Visitor<'de> for Row<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,14 +90,14 @@ impl<'de> Visitor<'de> for Into<'_> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.0.push_null();
+        self.column.push_null();
         Ok(())
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        let Values::Boolean(values) = &mut self.0.values else { return self.other(Unexpected::Bool(value)) };
+        let Values::Boolean(values) = &mut self.column.values else { return self.other(Unexpected::Bool(value)) };
         values.push(value);
-        self.0.present.push(true);
+        self.column.present.push(true);
         Ok(())
     }
 
@@ -107,27 +106,32 @@ impl<'de> Visitor<'de> for Into<'_> {
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        match (i64::try_from(value), &mut self.0.values) {
+        match (i64::try_from(value), &mut self.column.values) {
             (Ok(value), _) => return self.whole(value),
             (Err(_), Values::Float(values)) => values.push(value as f64),
             (Err(_), _) => return self.other(Unexpected::Unsigned(value)),
         }
-        self.0.present.push(true);
+        self.column.present.push(true);
         Ok(())
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        match &mut self.0.values {
+        match &mut self.column.values {
             Values::Float(values) => values.push(value),
             Values::Whole { .. } if value.fract() == 0.0 && value.abs() <= EXACT => return self.whole(value as i64),
             _ => return self.other(Unexpected::Float(value)),
         }
-        self.0.present.push(true);
+        self.column.present.push(true);
         Ok(())
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        let parsed = match &mut self.0.values {
+        let parsed = match &mut self.column.values {
+            Values::Text { bytes, ends } => {
+                bytes.push_str(value);
+                ends.push(bytes.len());
+                Some(())
+            }
             Values::Time(values) => TimestampMicrosecondType::parse(value).map(|micros| values.push(micros)),
             Values::Date(values) => Date32Type::parse(value).map(|days| values.push(days)),
             _ => None,
@@ -135,21 +139,23 @@ impl<'de> Visitor<'de> for Into<'_> {
         if parsed.is_none() {
             return self.other(Unexpected::Str(value));
         }
-        self.0.present.push(true);
+        self.column.present.push(true);
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let Values::List { ends, element } = &mut self.0.values else { return self.other(Unexpected::Seq) };
-        while items.next_element_seed(Row(element))?.is_some() {}
+        let any_as_text = self.any_as_text;
+        let Values::List { ends, element } = &mut self.column.values else { return self.other(Unexpected::Seq) };
+        while items.next_element_seed(Row { column: element, any_as_text })?.is_some() {}
         ends.push(element.len());
-        self.0.present.push(true);
+        self.column.present.push(true);
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
-        let Values::Struct { names, columns } = &mut self.0.values else { return self.other(Unexpected::Map) };
-        let rows = self.0.present.len();
+        let any_as_text = self.any_as_text;
+        let Values::Struct { names, columns } = &mut self.column.values else { return self.other(Unexpected::Map) };
+        let rows = self.column.present.len();
         // Values of one kind have their fields in one order: the next is mostly the one after the last.
         let mut at = 0;
         while let Some(name) = fields.next_key::<Name<'de>>()? {
@@ -161,13 +167,13 @@ impl<'de> Visitor<'de> for Into<'_> {
             let column = &mut columns[index];
             // Of a name that stands there twice, the last counts, as in most readers.
             column.truncate(rows);
-            fields.next_value_seed(Row(column))?;
+            fields.next_value_seed(Row { column, any_as_text })?;
             at = index + 1;
         }
         for column in columns.iter_mut().filter(|column| column.len() == rows) {
             column.push_null();
         }
-        self.0.present.push(true);
+        self.column.present.push(true);
         Ok(())
     }
 }
