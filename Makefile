@@ -35,7 +35,7 @@ simulate: ## SEEDS (1000) seeds of the simulation from FROM (1) on, JOBS (2) at 
 	@cargo build -p lakefall-simulation --bin lakefall-simulate $(LOCKED)
 	$(TARGET)/debug/lakefall-simulate seeds --from $(FROM) --count $(SEEDS) --jobs $(JOBS)
 
-planted-bugs: ## plants each of the mistakes of queue/src/planted.rs and tells by which seed the simulation finds it (hours)
+planted-bugs: ## plants each of the mistakes of queue/src/planted.rs and tells by which seed the simulation finds it (minutes)
 	cargo test --workspace --test simulation $(LOCKED) -- --ignored --nocapture every_planted_bug_is_found
 
 chaos: ## faults for MINUTES (10) on a loaded cluster of real parts, then everything is read and judged; SEED repeats a run

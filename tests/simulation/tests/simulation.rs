@@ -35,7 +35,7 @@ fn what_was_acknowledged_outlives_the_storm_of_every_seed() {
 const WITHIN: u64 = 50;
 
 #[test]
-#[ignore = "takes hours in a debug build: make planted-bugs"]
+#[ignore = "takes five minutes: make planted-bugs"]
 fn every_planted_bug_is_found() {
     let from = given("LAKEFALL_TEST_SEED", FIRST);
     let mut missed = Vec::new();
