@@ -1,4 +1,4 @@
-//! Who waits where nothing is left to read or to receive, and one record that comes at about the moment when he begins to: nothing
+//! Who waits where nothing is left to read or to receive, and one record that comes at about the moment when they begin to: nothing
 //! else comes that would wake him, so whoever sleeps before it is seen. Begins when all is well and the other clients have stopped.
 
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl Run {
         outcome
     }
 
-    /// From a time on there was something for one who waited, and then he was answered, with it or with nothing.
+    /// From a time on there was something for one who waited, and then that one was answered, with it or with nothing.
     fn judge(&self, who: Who, from: Duration, answered: Duration) {
         self.met[who as usize].fetch_add(1, Ordering::Relaxed);
         let late = answered.saturating_sub(from);
@@ -232,7 +232,7 @@ pub async fn receive(run: Arc<Run>, waits: Http, sends: Http, dice: Dice) {
         let send = Ask::json(Method::POST, format!("/v1/queues/{QUEUE}/messages"), &json!({"records": [{"value": {"n": n}}]}));
         match pair.meet(wait, send).await {
             Some(got) => pair.finish(&got.json()).await,
-            // One whose answer was lost may still wait at that gateway: what is sent next would be given to him.
+            // One whose answer was lost may still wait at that gateway: what is sent next would be given to it.
             None => tokio::time::sleep(WAIT * 2).await,
         }
         pair.pause().await;
