@@ -141,6 +141,9 @@ impl State {
 
     pub(super) fn checkpoint(&mut self, lease: &Lease, checkpoint: &Checkpoint) -> Result<(), StoreError> {
         let shard = self.owned(lease)?;
+        if shard.tables.shard.is_some_and(|stands| stands.seq > checkpoint.shard.seq) {
+            return Err(StoreError::Fenced);
+        }
         shard.tables.apply(checkpoint);
         shard.journal = shard.journal.split_off(&(checkpoint.shard.seq + 1));
         Ok(())

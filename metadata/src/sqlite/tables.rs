@@ -56,7 +56,7 @@ impl Tables {
 
     pub(super) async fn write(&self, shard: ShardId, checkpoint: &Checkpoint) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await.map_err(store_error)?;
-        // First, so that a checkpoint of an owner who was fenced since it began never lies over a newer one.
+        // First, so that a checkpoint that is older than the one that stands never lies over it.
         if !put_shard(&mut tx, shard, &checkpoint.shard).await.map_err(store_error)? {
             return Err(StoreError::Fenced);
         }
@@ -210,10 +210,11 @@ async fn put_extents(tx: &mut SqliteConnection, shard: ShardId, rows: &[proto::E
     Ok(())
 }
 
-/// Whether it was written: not over the row of a later reign.
+/// Whether it was written: not over the row of a later reign, or of a later entry.
 async fn put_shard(tx: &mut SqliteConnection, shard: ShardId, row: &ShardRow) -> Result<bool, sqlx::Error> {
     let sql = "INSERT INTO shards (shard, version, seq, epoch, time_ms, next_topic) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-        ON CONFLICT (shard) DO UPDATE SET version = ?2, seq = ?3, epoch = ?4, time_ms = ?5, next_topic = ?6 WHERE epoch <= ?4";
+        ON CONFLICT (shard) DO UPDATE SET version = ?2, seq = ?3, epoch = ?4, time_ms = ?5, next_topic = ?6
+        WHERE epoch <= ?4 AND seq <= ?3";
     let done = sqlx::query(sql)
         .bind(i64::from(shard.0))
         .bind(i64::from(row.version))

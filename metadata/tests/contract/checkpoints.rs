@@ -172,6 +172,22 @@ pub(crate) async fn a_checkpoint_of_an_old_epoch_is_fenced_and_changes_nothing<K
     assert_eq!((after.shard, sorted(after.rows), after.entries), (before.shard, sorted(before.rows), before.entries));
 }
 
+/// One that was held up on its way, of the same owner.
+pub(crate) async fn a_checkpoint_that_is_older_than_the_one_that_stands_is_fenced_and_changes_nothing<K: Kind>() {
+    let mut bench = Bench::of::<K>().await;
+    let topic = bench.topic("orders", 1).await;
+    let older = bench.checkpoint().await;
+    // The one that stands may come again.
+    bench.store.checkpoint(&bench.lease, &older).await.unwrap();
+    bench.group(vec![commit(1, topic, 1)]).await;
+    bench.checkpoint().await;
+    let before = bench.load().await;
+    assert_eq!(bench.store.checkpoint(&bench.lease, &older).await, Err(StoreError::Fenced));
+    let after = bench.load().await;
+    assert_eq!((after.shard, sorted(after.rows), after.entries), (before.shard, sorted(before.rows), before.entries));
+    bench.check_rebuilt().await;
+}
+
 /// Nothing stands there any more, and nobody would ever read it.
 pub(crate) async fn an_append_of_an_old_epoch_is_fenced_also_at_a_place_that_a_checkpoint_emptied<K: Kind>() {
     let mut bench = Bench::of::<K>().await;

@@ -156,6 +156,7 @@ contract! {
         checkpoints::rows_of_every_kind_are_deleted
         checkpoints::a_checkpoint_drops_the_entries_that_are_in_it_and_no_others
         checkpoints::a_checkpoint_of_an_old_epoch_is_fenced_and_changes_nothing
+        checkpoints::a_checkpoint_that_is_older_than_the_one_that_stands_is_fenced_and_changes_nothing
         checkpoints::an_append_of_an_old_epoch_is_fenced_also_at_a_place_that_a_checkpoint_emptied
         checkpoints::a_shards_rows_are_not_anothers
         queues::rows_of_queues_are_written_replaced_and_deleted
