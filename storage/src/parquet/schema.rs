@@ -35,9 +35,6 @@ const PAGE_BYTES: usize = 256 << 10;
 const DICTIONARY_BYTES: usize = 1 << 20;
 /// Longest minimum and maximum in statistics; longer keys are cut, which keeps them bounds.
 const STATISTICS_BYTES: usize = 64;
-/// Records that the writer takes before it looks at the size of a page. Its default of 1,024 lets pages of large values grow
-/// far beyond the limit.
-const RECORDS_PER_LOOK: usize = 128;
 
 /// A time in milliseconds, UTC.
 pub(super) fn time() -> DataType {
@@ -92,7 +89,6 @@ pub(super) fn properties(zstd_level: i32) -> Result<WriterProperties, ParquetErr
         .set_compression(Compression::ZSTD(level))
         // Row groups are ended by the caller, who knows the bytes before compression.
         .set_max_row_group_row_count(Some(ROW_GROUP_RECORDS))
-        .set_write_batch_size(RECORDS_PER_LOOK)
         .set_data_page_size_limit(PAGE_BYTES)
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_statistics_enabled(EnabledStatistics::Page)
