@@ -31,9 +31,9 @@ cluster: ## the tests of a cluster over PostgreSQL and S3, ROUNDS (5) of each in
 	@export LAKEFALL_TEST_ROUNDS=$(ROUNDS) LAKEFALL_TEST_OUTAGE_SECONDS=$(OUTAGE_SECONDS)
 	.ci/cluster $(LOCKED)
 
-simulate: ## SEEDS (1000) seeds of the simulation from FROM (1) on, JOBS (2) at once; tells how to replay those that find something
+simulate: ## SEEDS (1000) seeds of the simulation from FROM (1) on, JOBS (2) at once, with SHORT=1 short ones; tells how to replay those that find something
 	@cargo build -p lakefall-simulation --bin lakefall-simulate $(LOCKED)
-	$(TARGET)/debug/lakefall-simulate seeds --from $(FROM) --count $(SEEDS) --jobs $(JOBS)
+	$(TARGET)/debug/lakefall-simulate seeds --from $(FROM) --count $(SEEDS) --jobs $(JOBS) $(if $(SHORT),--short)
 
 planted-bugs: ## plants each of the mistakes of queue/src/planted.rs and tells by which seed the simulation finds it (minutes)
 	cargo test --workspace --test simulation $(LOCKED) -- --ignored --nocapture every_planted_bug_is_found

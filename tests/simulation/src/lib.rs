@@ -21,6 +21,7 @@ pub mod guards;
 pub mod hosts;
 pub mod http;
 pub mod late;
+pub mod length;
 pub mod log;
 pub mod metadata;
 pub mod net;

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::dice::Dice;
 use crate::http::{Answer, Ask, Http, Outcome, class};
-use crate::tally::{self, Tally};
+use crate::tally::Tally;
 use crate::world::World;
 use crate::{lock, time};
 
@@ -92,7 +92,8 @@ impl Run {
     /// A poll that began at a time was answered now, with records from an offset on: it must not have slept before them.
     fn woken(&self, partition: u32, from: u64, began: Duration) {
         let known = lock(&self.when).get(&(partition, from)).copied();
-        let Some(acked) = known.filter(|acked| tally::is_calm(began) && tally::is_calm(*acked)) else { return };
+        let is_calm = |at| self.world.plan.length.is_calm(at);
+        let Some(acked) = known.filter(|acked| is_calm(began) && is_calm(*acked)) else { return };
         let late = time::elapsed().saturating_sub(acked.max(began));
         if late > WAKING {
             self.world.violation(format!("H7: a reader slept for {late:?} before record {from} of partition {partition}, which was there"));

@@ -6,20 +6,8 @@ use std::time::Duration;
 
 use crate::dice::Dice;
 use crate::fault::Fault;
+use crate::length::Length;
 
-/// When faults may begin.
-pub const STORM: Duration = Duration::from_secs(20);
-/// When the last fault is over, and everything is whole.
-pub const HEAL: Duration = Duration::from_secs(320);
-/// When clients stop to send: so long they must be served again.
-pub const STOP: Duration = Duration::from_secs(345);
-/// When what is left is read: objects of the beginning may be deleted by then.
-pub const FINAL: Duration = Duration::from_secs(400);
-/// When what is left must be read, drained and cleared away.
-pub const END: Duration = Duration::from_secs(600);
-
-/// Pause between two scheduled faults of a kind, about.
-const BETWEEN: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(90));
 /// How old an orphan must be where gateways are stranded…
 const HASTY_GRACE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(6));
 /// …and the time between two sweeps there: both little more than the least that the settings take.
@@ -114,6 +102,8 @@ pub enum Action {
 pub struct Plan {
     /// The seed.
     pub seed: u64,
+    /// How long the run is.
+    pub length: Length,
     /// Gateways.
     pub gateways: usize,
     /// Metadata replicas.
@@ -170,12 +160,14 @@ pub struct Plan {
 pub const CLIENT_HOSTS: usize = 2;
 
 impl Plan {
-    /// What this seed decides.
-    pub fn new(seed: u64) -> Self {
+    /// What this seed decides for a run of this length.
+    pub fn new(seed: u64, length: Length) -> Self {
         let mut dice = Dice::new(seed, "plan");
         let seconds = |dice: &mut Dice, low, high| dice.time(Duration::from_secs(low), Duration::from_secs(high));
+        let patience = |dice: &mut Dice, low, high| seconds(dice, low, high) / length.hurry;
         let mut plan = Self {
             seed,
+            length,
             gateways: dice.between(2, 3) as usize,
             replicas: 2,
             compactors: dice.between(1, 2) as usize,
@@ -188,13 +180,13 @@ impl Plan {
             puts_per_second: *dice.pick(&[None, Some(4.0), Some(10.0), Some(25.0)]),
             uploads: dice.between(1, 8) as usize,
             cache_bytes: *dice.pick(&[64 << 10, 1 << 20, 16 << 20]),
-            grace: seconds(&mut dice, 5, 70),
-            orphan_grace: seconds(&mut dice, 15, 60),
-            orphan_interval: seconds(&mut dice, 10, 40),
+            grace: patience(&mut dice, 5, 70),
+            orphan_grace: patience(&mut dice, 15, 60),
+            orphan_interval: patience(&mut dice, 10, 40),
             collect_interval: seconds(&mut dice, 2, 10),
             merge_interval: seconds(&mut dice, 3, 20),
             claim: seconds(&mut dice, 10, 40),
-            parquet_age: seconds(&mut dice, 5, 60),
+            parquet_age: patience(&mut dice, 5, 60),
             message_lease: seconds(&mut dice, 3, 12),
             max_attempts: *dice.pick(&[None, Some(5), Some(12)]),
             pace: dice.time(Duration::from_millis(800), Duration::from_millis(2_000)),
@@ -212,6 +204,8 @@ impl Plan {
         for fault in Fault::ADDED {
             plan.add(fault);
         }
+        // In a short run some find no moment.
+        plan.faults.retain(|fault| plan.rates.contains_key(fault) || plan.schedule.iter().any(|(_, of, _)| of == fault));
         plan.schedule.sort_by_key(|(at, fault, _)| (*at, *fault));
         plan
     }
@@ -256,12 +250,12 @@ impl Plan {
 
     /// Writes faults of this kind into the schedule.
     fn order(&mut self, fault: Fault, dice: &mut Dice) {
-        let between = if fault == Fault::Stranded { BETWEEN_STRANDED } else { BETWEEN };
+        let between = if fault == Fault::Stranded { BETWEEN_STRANDED } else { self.length.between };
         let pause = dice.time(between.0, between.1);
-        let mut at = STORM + dice.time(Duration::from_secs(1), pause);
+        let mut at = self.length.storm + dice.time(Duration::from_secs(1), pause);
         loop {
             let Some((action, lasts)) = self.action(fault, dice) else { return };
-            if at + lasts >= HEAL {
+            if at + lasts >= self.length.heal {
                 return;
             }
             self.schedule.push((at, fault, action));
@@ -286,7 +280,7 @@ impl Plan {
             }
             Fault::Rolling => {
                 let role = *dice.pick(&[Role::Gateway, Role::Metadata, Role::Compactor]);
-                return Some((Action::Roll(role), Duration::from_secs(45)));
+                return Some((Action::Roll(role), self.length.rolling));
             }
             Fault::Stranded => {
                 let gateways: Vec<Host> = servers.into_iter().filter(|host| host.role == Role::Gateway).collect();
@@ -337,32 +331,34 @@ mod tests {
 
     #[test]
     fn a_seed_decides_the_same_twice_and_another_seed_something_else() {
-        let told = |seed| format!("{:?}", Plan::new(seed));
+        let told = |seed| format!("{:?}", Plan::new(seed, Length::LONG));
         assert_eq!(told(7), told(7));
         assert_ne!(told(7), told(8));
     }
 
     #[test]
     fn every_kind_of_fault_is_planned_by_some_of_a_hundred_seeds_and_every_scheduled_one_has_a_moment() {
-        let mut planned = BTreeSet::new();
-        for seed in 0..100 {
-            let plan = Plan::new(seed);
-            assert!(plan.faults.len() >= KINDS, "seed {seed}: {:?}", plan.faults);
-            for fault in &plan.faults {
-                let strikes = plan.rates.contains_key(fault) || plan.schedule.iter().any(|(_, of, _)| of == fault);
-                assert!(strikes, "seed {seed}: {fault} is enabled and never happens");
+        for length in [Length::LONG, Length::SHORT] {
+            let mut planned = BTreeSet::new();
+            for seed in 0..100 {
+                let plan = Plan::new(seed, length);
+                assert!(plan.faults.len() >= KINDS || length == Length::SHORT, "seed {seed}: {:?}", plan.faults);
+                for fault in &plan.faults {
+                    let strikes = plan.rates.contains_key(fault) || plan.schedule.iter().any(|(_, of, _)| of == fault);
+                    assert!(strikes, "seed {seed}: {fault} is enabled and never happens");
+                }
+                assert!(plan.schedule.iter().all(|(at, ..)| (length.storm..length.heal).contains(at)), "seed {seed}");
+                planned.extend(plan.faults);
             }
-            assert!(plan.schedule.iter().all(|(at, ..)| (STORM..HEAL).contains(at)), "seed {seed}");
-            planned.extend(plan.faults);
+            assert_eq!(planned.len(), Fault::ALL.len(), "{length:?}");
         }
-        assert_eq!(planned.len(), Fault::ALL.len());
     }
 
     #[test]
     fn a_stranded_gateway_is_away_for_longer_than_orphans_are_left_and_less_than_it_repeats_a_commit() {
         let repeated = Duration::from_secs(60);
         for seed in 0..100 {
-            let plan = Plan::new(seed);
+            let plan = Plan::new(seed, Length::LONG);
             for (_, _, action) in &plan.schedule {
                 let Action::Strand(host, lasts) = action else { continue };
                 assert_eq!(host.role, Role::Gateway);
@@ -374,7 +370,7 @@ mod tests {
     #[test]
     fn an_owner_is_held_up_past_the_end_of_its_lease() {
         let held = |seed| {
-            let plan = Plan::new(seed);
+            let plan = Plan::new(seed, Length::LONG);
             let past = |(_, _, action): &(Duration, Fault, Action)| match action {
                 Action::Withhold(time) => Some(time.saturating_sub(plan.lease)),
                 _ => None,

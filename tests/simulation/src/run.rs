@@ -14,17 +14,16 @@ use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::hosts::software;
 use crate::http::Http;
-use crate::plan::{END, FINAL, HEAL, Host, Plan, Role, STOP, STORM};
+use crate::length::Length;
+use crate::plan::{Host, Plan, Role};
 use crate::report::Outcome;
 use crate::time::{self, STEP};
 use crate::trace::Trace;
 use crate::weather::Weather;
 use crate::whitebox::{self, Inside, swept_after};
 use crate::world::World;
-use crate::{effects, guards, log, queue, small, stream, tally, waking};
+use crate::{effects, guards, log, queue, small, stream, waking};
 
-/// Records that a run must have acknowledged at least.
-const ACKED: u64 = 1_000;
 /// What two processes may differ by in their idea of a lease's end.
 const CLOCK: Duration = Duration::from_millis(800);
 /// How soon a message comes back that nobody has any more, when all is well.
@@ -56,8 +55,8 @@ impl Loads {
 }
 
 /// Runs a seed.
-pub fn run(seed: u64, trace: Arc<Trace>) -> Outcome {
-    let plan = Plan::new(seed);
+pub fn run(seed: u64, length: Length, trace: Arc<Trace>) -> Outcome {
+    let plan = Plan::new(seed, length);
     trace.line("plan", format_args!("{plan:?}"));
     let tape = Tape::with_clock(Arc::new(time::order_nanos));
     tape.describe(|header| describe(header, &plan));
@@ -99,31 +98,32 @@ fn simulate(world: &Arc<World>, loads: &Loads, tape: &Tape) -> Duration {
     let mut conductor = Conductor::new(world);
     let audited = Arc::new(AtomicBool::new(false));
     let (mut calm, mut healed, mut stopped, mut auditing, mut told) = (false, false, false, false, Duration::ZERO);
-    let enough = FINAL.max(HEAL + swept_after(&world.plan));
+    let length = world.plan.length;
+    let enough = length.audit.max(length.heal + swept_after(&world.plan));
     loop {
         let now = sim.elapsed();
         time::begin_step(now);
         if now >= told {
             world.trace.traffic();
             told += TICK;
-            if now == STORM {
+            if now == length.storm {
                 world.weather.storm(true);
             }
-            if calm != tally::is_calm(now) {
+            if calm != length.is_calm(now) {
                 calm = !calm;
                 tape.calm(calm);
             }
         }
-        if now >= HEAL && !healed {
+        if now >= length.heal && !healed {
             healed = true;
             world.weather.storm(false);
             conductor.heal(&mut sim, now);
         }
-        if now >= STOP && !stopped {
+        if now >= length.stop && !stopped {
             stopped = true;
             loads.stop();
         }
-        if now >= FINAL && !auditing {
+        if now >= length.audit && !auditing {
             auditing = true;
             conductor.renew(fresh_gateway(), &mut sim);
             sim.client("auditor", audit(Arc::clone(world), loads.clone(), Arc::clone(&audited)));
@@ -136,9 +136,10 @@ fn simulate(world: &Arc<World>, loads: &Loads, tape: &Tape) -> Duration {
         if audited.load(Ordering::Relaxed) && now >= enough {
             return now;
         }
-        if now >= END {
+        if now >= length.end {
             let acked = loads.log.acked();
-            world.violation(format!("liveness: with all faults over since {HEAL:?}, what is left is not read by {END:?} ({acked} acked)"));
+            let Length { heal, end, .. } = length;
+            world.violation(format!("liveness: with all faults over since {heal:?}, what is left is not read by {end:?} ({acked} acked)"));
             return now;
         }
     }
@@ -148,7 +149,7 @@ fn network(world: &Arc<World>) -> Sim<'static> {
     let mut dice = Dice::new(world.plan.seed, "network");
     Builder::new()
         .epoch(UNIX_EPOCH + Duration::from_millis(time::EPOCH_MS as u64))
-        .simulation_duration(END * 2)
+        .simulation_duration(world.plan.length.end * 2)
         .tick_duration(STEP)
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(PACKET)
@@ -245,9 +246,9 @@ fn describe(header: &mut Header, plan: &Plan) {
     header.topics.insert(small::TOPIC.into(), TopicFacts { linearizable: true, ..TopicFacts::default() });
     header.expect = Expect {
         checks: [Check::H1, Check::H2, Check::H3, Check::H5, Check::H6, Check::H7, Check::H8, Check::Q1, Check::Q2, Check::Q3].into(),
-        faults: plan.faults.iter().map(ToString::to_string).collect(),
+        faults: plan.faults.iter().filter(|_| plan.length.every_fault).map(ToString::to_string).collect(),
         fault_count: 1,
-        acked: ACKED,
+        acked: plan.length.acked,
     };
 }
 
@@ -259,7 +260,7 @@ fn judge(world: &Arc<World>, loads: &Loads, tape: &Tape, inside: Inside, simulat
         violations.push("Vacuous: nothing was tried that must be refused".to_owned());
     }
     let [readers, receivers] = loads.waking.met();
-    if readers.min(receivers) < waking::FEWEST {
+    if readers.min(receivers) < world.plan.length.woken {
         violations.push(format!("Vacuous: only {readers} readers and {receivers} receivers waited for something that came"));
     }
     if inside.extents == 0 {

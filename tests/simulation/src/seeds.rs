@@ -10,9 +10,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::fault::Fault;
+use crate::length::Length;
 use crate::lock;
 use crate::report::Outcome;
 
+/// So many seeds see every kind of fault.
+const ENOUGH: usize = 200;
 /// A seed that takes longer than this hangs.
 const LONGEST: Duration = Duration::from_secs(180);
 
@@ -23,6 +27,8 @@ pub struct Seeds {
     pub from: u64,
     /// How many.
     pub count: u64,
+    /// How long each is.
+    pub length: Length,
     /// At the same time.
     pub jobs: usize,
     /// A bug to plant in each run.
@@ -32,8 +38,10 @@ pub struct Seeds {
 }
 
 /// What came of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Summary {
+    /// How long each was.
+    pub length: Length,
     /// By seed, in order.
     pub outcomes: Vec<Outcome>,
     /// How long it took.
@@ -63,12 +71,15 @@ impl Seeds {
         });
         let mut outcomes = outcomes.into_inner().unwrap_or_default();
         outcomes.sort_by_key(|outcome| outcome.seed);
-        Summary { outcomes, took: began.elapsed() }
+        Summary { length: self.length, outcomes, took: began.elapsed() }
     }
 
     fn one(&self, executable: &Path, seed: u64) -> Outcome {
         let mut command = Command::new(executable);
         command.args(["run", "--json", "--seed", &seed.to_string()]);
+        if self.length == Length::SHORT {
+            command.arg("--short");
+        }
         if let Some(bug) = &self.plant {
             command.args(["--plant", bug]);
         }
@@ -123,6 +134,17 @@ impl Summary {
         self.outcomes.iter().filter(|outcome| !outcome.violations.is_empty())
     }
 
+    /// No seed found anything, and of so many that each kind of fault must have happened, each did.
+    pub fn is_clean(&self) -> bool {
+        self.failed().next().is_none() && self.missing().is_empty()
+    }
+
+    /// Kinds of faults that never happened, of enough seeds that they must have.
+    fn missing(&self) -> Vec<String> {
+        let (faults, enough) = (self.faults(), self.outcomes.len() >= ENOUGH);
+        Fault::ALL.iter().map(ToString::to_string).filter(|fault| enough && !faults.contains_key(fault.as_str())).collect()
+    }
+
     fn sum(&self, of: impl Fn(&Outcome) -> u64) -> u64 {
         self.outcomes.iter().map(of).sum()
     }
@@ -160,6 +182,10 @@ impl fmt::Display for Summary {
         let told: Vec<String> = faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
         writeln!(f, "{} faults in {} mixes: {}", faults.values().sum::<u64>(), mixes.len(), told.join(", "))?;
         let failed: Vec<&Outcome> = self.failed().collect();
+        let missing = self.missing();
+        if !missing.is_empty() {
+            writeln!(f, "Vacuous: these faults never happened: {}", missing.join(", "))?;
+        }
         write!(f, "{} seeds with violations", failed.len())?;
         for outcome in failed {
             write!(f, "\n\nseed {}:", outcome.seed)?;
@@ -168,8 +194,9 @@ impl fmt::Display for Summary {
             }
             write!(
                 f,
-                "\n  replay: cargo run -p lakefall-simulation --bin lakefall-simulate -- run --seed {} --trace trace.txt",
-                outcome.seed
+                "\n  replay: cargo run -p lakefall-simulation --bin lakefall-simulate -- run --seed {}{} --trace trace.txt",
+                outcome.seed,
+                if self.length == Length::SHORT { " --short" } else { "" }
             )?;
         }
         Ok(())

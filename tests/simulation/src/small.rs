@@ -12,7 +12,6 @@ use serde_json::json;
 use crate::dice::Dice;
 use crate::http::{Answer, Ask, Http, NoAnswer};
 use crate::log::{Page, until_done};
-use crate::plan::STOP;
 use crate::time;
 use crate::world::World;
 
@@ -60,8 +59,8 @@ pub async fn create(http: &mut Http) {
 
 /// One client: does a little in each partition while it is that one's time.
 pub async fn work(run: Arc<Run>, http: Http, number: u32, dice: Dice) {
+    let each = (run.world.plan.length.stop - BEGIN) / PARTITIONS;
     let mut client = Client { run, http, number, seq: 0, dice };
-    let each = (STOP - BEGIN) / PARTITIONS;
     for partition in 0..PARTITIONS {
         let begins = BEGIN + each * partition;
         tokio::time::sleep(begins.saturating_sub(time::elapsed())).await;

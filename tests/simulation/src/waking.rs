@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use crate::dice::Dice;
 use crate::http::{Answer, Ask, Http, NoAnswer, Outcome, class};
 use crate::log::{WAKING, until_done};
-use crate::plan::{FINAL, STOP};
 use crate::tally::Tally;
 use crate::time;
 use crate::world::World;
@@ -35,10 +34,6 @@ const WAIT: Duration = Duration::from_secs(10);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(400));
 /// Tries, of readers and of receivers.
 const TRIES: u64 = 40;
-/// So many of them must tell something.
-pub const FEWEST: u64 = 10;
-/// None begins later: a gateway is started anew for the auditor.
-const LAST: Duration = FINAL.saturating_sub(Duration::from_secs(20));
 
 /// Who waits.
 #[derive(Clone, Copy, Debug)]
@@ -180,14 +175,14 @@ impl Pair {
 }
 
 /// When nobody else does anything any more.
-async fn quiet() {
-    tokio::time::sleep(STOP.saturating_sub(time::elapsed())).await;
+async fn quiet(run: &Run) {
+    tokio::time::sleep(run.world.plan.length.stop.saturating_sub(time::elapsed())).await;
 }
 
 /// Reads topics on from their ends.
 pub async fn read(run: Arc<Run>, waits: Http, sends: Http, dice: Dice) {
     let mut pair = Pair { run, who: Who::Reader, waits, sends, dice };
-    quiet().await;
+    quiet(&pair.run).await;
     let mut cursors = Vec::new();
     for topic in &TOPICS {
         let settings = json!({"name": topic.name, "partitions": topic.partitions});
@@ -195,7 +190,7 @@ pub async fn read(run: Arc<Run>, waits: Http, sends: Http, dice: Dice) {
         cursors.push(pair.begin(topic).await);
     }
     for n in 0..TRIES {
-        if time::elapsed() > LAST {
+        if time::elapsed() > pair.run.world.plan.length.last_wait {
             return;
         }
         let nth = pair.dice.between(0, TOPICS.len() as u64 - 1) as usize;
@@ -220,12 +215,12 @@ pub async fn read(run: Arc<Run>, waits: Http, sends: Http, dice: Dice) {
 /// Receives from a queue in which nothing is.
 pub async fn receive(run: Arc<Run>, waits: Http, sends: Http, dice: Dice) {
     let mut pair = Pair { run, who: Who::Receiver, waits, sends, dice };
-    quiet().await;
+    quiet(&pair.run).await;
     let settings = json!({ "lease": "30s" });
     until_done(&mut pair.sends, &Ask::json(Method::PUT, format!("/v1/queues/{QUEUE}"), &settings)).await;
     let wanted = json!({"max": 10, "wait": format!("{}ms", WAIT.as_millis())});
     for n in 0..TRIES {
-        if time::elapsed() > LAST {
+        if time::elapsed() > pair.run.world.plan.length.last_wait {
             return;
         }
         let wait = Ask::json(Method::POST, format!("/v1/queues/{QUEUE}/receive"), &wanted);
@@ -244,6 +239,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::length::Length;
     use crate::plan::Plan;
     use crate::trace::Trace;
     use crate::weather::Weather;
@@ -252,7 +248,7 @@ mod tests {
     fn who_is_told_soon_is_counted_and_who_sleeps_for_long_is_a_violation() {
         let trace = Arc::new(Trace::new(None).unwrap());
         let weather = Arc::new(Weather::new(1, BTreeMap::new(), Arc::clone(&trace), Box::new(|_: &str| {})));
-        let run = Run::new(&World::new(Plan::new(1), weather, trace));
+        let run = Run::new(&World::new(Plan::new(1, Length::LONG), weather, trace));
         let at = Duration::from_secs(350);
         // Answered before the acknowledgement came, and as late as is allowed.
         run.judge(Who::Reader, at, at - Duration::from_millis(20));
