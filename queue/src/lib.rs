@@ -23,6 +23,7 @@ pub mod sql;
 pub mod time;
 pub mod topic;
 pub mod trace;
+pub mod turn;
 pub mod usage;
 pub mod verbs;
 

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use lakefall_queue::turn;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::blocking;
@@ -86,13 +87,15 @@ impl Background {
 
 fn work(jobs: &Mutex<Receiver<Job>>) {
     stand_back();
-    loop {
-        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        match next {
-            Ok(job) => job(),
-            Err(_) => return,
+    turn::giving_way(|| {
+        loop {
+            let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            match next {
+                Ok(job) => job(),
+                Err(_) => return,
+            }
         }
-    }
+    });
 }
 
 /// Makes this thread one that runs when no other wants to (`SCHED_IDLE` of sched(7)): unlike one that is merely nice, it makes room

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lakefall_queue::{Header, Offset, PartitionIndex, StoredRecord, Timestamp, ValueKind};
+use lakefall_queue::{Header, Offset, PartitionIndex, StoredRecord, Timestamp, ValueKind, turn};
 
 use super::encode::JSON_ATTRIBUTE;
 use super::varint::Cursor;
@@ -53,7 +53,9 @@ pub fn decode(bytes: &Bytes, mut context: DecodeContext, from: Offset, out: &mut
         context.appended_at = context.appended_at.plus(Duration::from_millis(header.appended_delta_ms()?.into()));
     }
     let packed = bytes.slice(BatchHeader::LEN..header.total_len);
+    turn::step(packed.len());
     let body = codec::decompress(header.compression, packed, context.max_bytes)?;
+    turn::step(body.len());
     if header.records as usize > body.len() / MIN_RECORD_BYTES {
         return Err(BatchError::Corrupt("it counts more records than its bytes can hold"));
     }
@@ -83,6 +85,7 @@ impl Records<'_> {
             let length = cursor.length()?.ok_or(BatchError::Corrupt("a record has no length"))?;
             let start = at + cursor.position();
             let end = start + length;
+            turn::step(length);
             let mut cursor = Cursor::new(&self.body[start..end]);
             let attributes = cursor.byte()?;
             let timestamp_delta = cursor.long()?;

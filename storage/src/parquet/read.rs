@@ -6,7 +6,7 @@ use arrow_array::types::{Int32Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{Array, BinaryViewArray, BooleanArray, PrimitiveArray, RecordBatch, StringViewArray, StructArray};
 use arrow_buffer::Buffer;
 use bytes::{Buf, Bytes};
-use lakefall_queue::{Header, Offset, PartitionIndex, StoredRecord, Timestamp, ValueKind};
+use lakefall_queue::{Header, Offset, PartitionIndex, StoredRecord, Timestamp, ValueKind, turn};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError as LibraryError;
@@ -97,6 +97,7 @@ impl ParquetFile {
                     return Ok(());
                 }
                 let record = rows.record(row, &mut names)?;
+                turn::step(record.payload_bytes());
                 // With gaps, only where the first and the last one are is told beforehand.
                 let exact = if !gaps || next == group.first { Some(next) } else { (left == 1).then_some(group.last) };
                 let follows = exact.map_or(next <= record.offset && record.offset < group.last, |exact| record.offset == exact);

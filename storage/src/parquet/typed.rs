@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray};
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
+use lakefall_queue::turn;
 
 use super::ParquetError;
 use super::json::JsonColumn;
@@ -73,6 +74,7 @@ impl TypedColumns {
                 Some(values) => value.and_then(|value| values.json(value)),
                 None => value.filter(|_| json.value(row)).map(Cow::Borrowed),
             };
+            turn::step(value.map_or(0, <[u8]>::len));
             match text.filter(|text| is_fit(text)) {
                 Some(text) => untyped += u64::from(!column.push(&text)),
                 None => {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use lakefall_queue::turn;
 
 use super::{ChainDigest, ChainHash, ParquetError, ParquetFile, Want};
 
@@ -61,6 +62,7 @@ impl Verification {
             }
             self.file.decode(index, &piece.slice(own), Want::from(group.first), &mut records)?;
             for record in records.drain(..) {
+                turn::step(record.payload_bytes());
                 self.hash.update(&record);
                 self.payload_bytes += record.payload_bytes() as u64;
             }

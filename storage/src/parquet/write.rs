@@ -5,7 +5,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
-use lakefall_queue::{Offset, PartitionIndex, StoredRecord, Timestamp, TopicId};
+use lakefall_queue::{Offset, PartitionIndex, StoredRecord, Timestamp, TopicId, turn};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::file::metadata::ColumnChunkMetaData;
@@ -19,6 +19,8 @@ use crate::batch::MAX_UNCOMPRESSED_BYTES;
 
 /// Records that are encoded at once.
 const SLICE: usize = 8_192;
+/// Rows that the library encodes before others have their turn.
+const AT_ONCE: usize = 512;
 
 /// How a file is written.
 #[derive(Clone, Debug)]
@@ -190,6 +192,7 @@ impl ParquetWriter {
 
     fn push_one(&mut self, record: &StoredRecord) -> Result<(), ParquetError> {
         self.check(record)?;
+        turn::step(record.payload_bytes());
         self.hash.update(record);
         self.payload_bytes += record.payload_bytes() as u64;
         self.columns.push(record);
@@ -253,7 +256,11 @@ impl ParquetWriter {
                 columns.push(data);
             }
             let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(unwritable)?;
-            self.inner.write(&batch).map_err(unwritable)?;
+            for start in (0..batch.num_rows()).step_by(AT_ONCE) {
+                let part = batch.slice(start, AT_ONCE.min(batch.num_rows() - start));
+                self.inner.write(&part).map_err(unwritable)?;
+                turn::offer();
+            }
         }
         Ok(())
     }

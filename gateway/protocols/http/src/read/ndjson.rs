@@ -10,7 +10,7 @@ use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use lakefall_queue::verbs::{Fetched, Start};
-use lakefall_queue::{Error, Offset, PartitionIndex, StoredRecord};
+use lakefall_queue::{Error, Offset, PartitionIndex, StoredRecord, turn};
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -158,6 +158,7 @@ impl Output {
                 let bytes: usize = records.iter().map(|r| r.payload_bytes() + 192).sum();
                 let mut out = BytesMut::with_capacity(bytes);
                 for record in records {
+                    turn::step(record.payload_bytes());
                     self.writer.put(&mut out, record);
                     out.put_u8(b'\n');
                 }
